@@ -1,0 +1,85 @@
+//! Dual numbers a + b·ε, ε² = 0: evaluating a definition in them differentiates it (Clifford 1873; forward-mode
+//! automatic differentiation, Wengert 1964). They check backward passes that were written by hand.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use super::Real;
+
+/// A value and its derivative along one direction.
+///
+/// ```
+/// use normative::arithmetic::{Dual, Real};
+/// let x = Dual::new(3.0, 1.0);
+/// let y = (x * x + Dual::from(16.0)).sqrt(); // √(x² + 16): 5, derivative x/5
+/// assert_eq!((y.value, y.derivative), (5.0, 0.6));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dual<R> {
+    /// The value a.
+    pub value: R,
+    /// The derivative b.
+    pub derivative: R,
+}
+
+impl<R: Real> Dual<R> {
+    /// `value` moving at the rate `derivative`.
+    pub fn new(value: R, derivative: R) -> Dual<R> {
+        Dual { value, derivative }
+    }
+}
+
+impl<R: Real> From<f64> for Dual<R> {
+    fn from(constant: f64) -> Dual<R> {
+        Dual { value: R::from(constant), derivative: R::from(0.0) }
+    }
+}
+
+impl<R: Real> Add for Dual<R> {
+    type Output = Dual<R>;
+    fn add(self, other: Dual<R>) -> Dual<R> {
+        Dual { value: self.value + other.value, derivative: self.derivative + other.derivative }
+    }
+}
+
+impl<R: Real> Sub for Dual<R> {
+    type Output = Dual<R>;
+    fn sub(self, other: Dual<R>) -> Dual<R> {
+        Dual { value: self.value - other.value, derivative: self.derivative - other.derivative }
+    }
+}
+
+impl<R: Real> Neg for Dual<R> {
+    type Output = Dual<R>;
+    fn neg(self) -> Dual<R> {
+        Dual { value: -self.value, derivative: -self.derivative }
+    }
+}
+
+impl<R: Real> Mul for Dual<R> {
+    type Output = Dual<R>;
+    fn mul(self, other: Dual<R>) -> Dual<R> {
+        Dual {
+            value: self.value * other.value,
+            derivative: self.derivative * other.value + self.value * other.derivative,
+        }
+    }
+}
+
+impl<R: Real> Div for Dual<R> {
+    type Output = Dual<R>;
+    fn div(self, other: Dual<R>) -> Dual<R> {
+        let value = self.value / other.value;
+        Dual { value, derivative: (self.derivative - value * other.derivative) / other.value }
+    }
+}
+
+impl<R: Real> Real for Dual<R> {
+    fn sqrt(self) -> Dual<R> {
+        let root = self.value.sqrt();
+        Dual { value: root, derivative: self.derivative / (root + root) }
+    }
+
+    fn value(self) -> f64 {
+        self.value.value()
+    }
+}

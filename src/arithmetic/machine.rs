@@ -1,0 +1,319 @@
+//! What a program computes in f32 or f64, in a chosen order of operations: correct variants and planted bugs.
+
+use num_traits::Float;
+
+use super::{Arithmetic, EpsPlace, Factor, Format, Group, Parameter, RunningQuantity, Scale};
+
+/// A type that a program accumulates in.
+pub trait Accumulator: Float + From<f32> + Send + Sync + std::fmt::Debug + std::iter::Sum {
+    /// The format of its results.
+    const FORMAT: Format;
+
+    /// The nearest value.
+    fn nearest(value: f64) -> Self;
+
+    /// The value, exactly.
+    fn widen(self) -> f64;
+}
+
+impl Accumulator for f32 {
+    const FORMAT: Format = Format::F32;
+
+    fn nearest(value: f64) -> f32 {
+        value as f32
+    }
+
+    fn widen(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Accumulator for f64 {
+    const FORMAT: Format = Format::F64;
+
+    fn nearest(value: f64) -> f64 {
+        value
+    }
+
+    fn widen(self) -> f64 {
+        self
+    }
+}
+
+/// The choices of a program that do not change its formula.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Program {
+    /// The order of its sums.
+    pub order: Order,
+    /// How it computes the variance.
+    pub variance: VarianceMethod,
+    /// How it rescales.
+    pub form: Form,
+    /// Multiplies by a rounded 1/n instead of dividing by n.
+    pub reciprocal: bool,
+    /// Updates running statistics as old + α(new − old).
+    pub difference: bool,
+    /// Rounds mean and variance to this format before it uses them.
+    pub statistics: Option<Format>,
+}
+
+/// The order of a sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// From the first to the last.
+    Sequential,
+    /// From the last to the first.
+    Reversed,
+    /// Halves, halved again.
+    Pairwise,
+    /// This many running sums side by side, added at the end.
+    Lanes(usize),
+}
+
+/// How a program computes the variance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VarianceMethod {
+    /// The mean first, then the squared deviations.
+    TwoPass,
+    /// One pass with updated mean and squares (Welford 1962).
+    Welford,
+    /// Welford in chunks of this many, merged from left to right (Chan, Golub, LeVeque 1983).
+    Merged(usize),
+    /// E[x²] − E[x]², clamped at 0: unstable.
+    OnePass,
+}
+
+/// How a program rescales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// (x − μ)·r
+    Direct,
+    /// (x − μ)/σ
+    Division,
+    /// x·r + (−μ·r), the affine parameters after it.
+    Folded,
+    /// x·(w·r) + (b − μ·w·r), with fused multiply-adds.
+    FusedFolded,
+}
+
+impl Default for Program {
+    fn default() -> Program {
+        Program {
+            order: Order::Sequential,
+            variance: VarianceMethod::TwoPass,
+            form: Form::Direct,
+            reciprocal: false,
+            difference: false,
+            statistics: None,
+        }
+    }
+}
+
+/// A program that accumulates in `T`.
+///
+/// ```
+/// use normative::arithmetic::{Arithmetic, Group, Machine, Program};
+/// let machine = Machine::<f32>::new(Program::default());
+/// let moments = machine.moments(Group::contiguous(&[1.0, 2.0, 4.0]), true);
+/// assert_eq!(machine.mean(&moments), 7.0 / 3.0);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Machine<T> {
+    program: Program,
+    accumulator: std::marker::PhantomData<T>,
+}
+
+impl<T> Machine<T> {
+    /// The arithmetic of `program`.
+    pub fn new(program: Program) -> Machine<T> {
+        Machine { program, accumulator: std::marker::PhantomData }
+    }
+}
+
+/// Mean, sum of squared deviations and number of elements.
+#[derive(Clone, Copy, Debug)]
+pub struct MachineMoments<T> {
+    mean: T,
+    squares: T,
+    count: Option<usize>,
+}
+
+/// μ, σ and 1/σ.
+#[derive(Clone, Copy, Debug)]
+pub struct MachineScaling<T> {
+    mean: T,
+    sigma: T,
+    inverse: T,
+}
+
+impl<T: Accumulator> Machine<T> {
+    fn of(value: usize) -> T {
+        T::nearest(value as f64)
+    }
+
+    fn divide(&self, sum: T, count: usize) -> T {
+        if self.program.reciprocal { sum * (T::one() / Self::of(count)) } else { sum / Self::of(count) }
+    }
+
+    fn round(&self, statistic: T) -> T {
+        match self.program.statistics {
+            Some(format) => T::nearest(format.round(statistic.widen())),
+            None => statistic,
+        }
+    }
+}
+
+impl<T: Accumulator> Arithmetic for Machine<T> {
+    type Input = T;
+    type Real = T;
+    type Moments = MachineMoments<T>;
+    type Scaling = MachineScaling<T>;
+
+    fn moments(&self, group: Group<'_, T>, centred: bool) -> MachineMoments<T> {
+        let mut scratch = Vec::new();
+        let values = group.gather(&mut scratch);
+        let count = values.len();
+        let order = self.program.order;
+        let square = |x: &T| *x * *x;
+        let (mean, squares) = match self.program.variance {
+            _ if !centred => (T::zero(), sum(values, order, square)),
+            VarianceMethod::TwoPass => {
+                let mean = self.divide(sum(values, order, |x| *x), count);
+                (mean, sum(values, order, |x| square(&(*x - mean))))
+            }
+            VarianceMethod::Welford => welford(values, count),
+            VarianceMethod::Merged(chunk) => welford(values, chunk),
+            VarianceMethod::OnePass => {
+                let mean = self.divide(sum(values, order, |x| *x), count);
+                let mean_square = self.divide(sum(values, order, square), count);
+                let variance = mean_square - mean * mean;
+                // A comparison, so that NaN stays NaN.
+                (mean, if variance < T::zero() { T::zero() } else { variance * Self::of(count) })
+            }
+        };
+        MachineMoments { mean: self.round(mean), squares, count: Some(count) }
+    }
+
+    fn stored(&self, mean: T, variance: T) -> MachineMoments<T> {
+        MachineMoments { mean: self.round(mean), squares: variance, count: None }
+    }
+
+    fn mean(&self, moments: &MachineMoments<T>) -> T {
+        moments.mean
+    }
+
+    fn variance(&self, moments: &MachineMoments<T>, degrees_of_freedom: u8) -> T {
+        let variance = match moments.count {
+            Some(count) if degrees_of_freedom == 0 => self.divide(moments.squares, count),
+            Some(count) => moments.squares / T::nearest(count as f64 - f64::from(degrees_of_freedom)),
+            None => moments.squares,
+        };
+        self.round(variance)
+    }
+
+    fn scaling(&self, moments: &MachineMoments<T>, scale: &Scale) -> MachineScaling<T> {
+        let variance = self.variance(moments, scale.degrees_of_freedom);
+        let eps = T::nearest(scale.eps);
+        let sigma = match scale.eps_place {
+            EpsPlace::InsideRoot => (variance + eps).sqrt(),
+            EpsPlace::OutsideRoot => variance.sqrt() + eps,
+        };
+        let factor = T::nearest(1.0 + scale.error);
+        MachineScaling { mean: moments.mean, sigma: sigma / factor, inverse: T::one() / sigma * factor }
+    }
+
+    fn rescale(
+        &self,
+        run: &[T],
+        &MachineScaling { mean, sigma, inverse }: &MachineScaling<T>,
+        weight: Option<Parameter<'_, T>>,
+        bias: Option<Parameter<'_, T>>,
+        output: &mut [T],
+    ) {
+        let shift = -mean * inverse;
+        for (index, (&x, out)) in run.iter().zip(output).enumerate() {
+            let (w, b) = (weight.map(|w| w.at(index)), bias.map(|b| b.at(index)));
+            let mut z = match self.program.form {
+                Form::Direct => (x - mean) * inverse,
+                Form::Division => (x - mean) / sigma,
+                Form::Folded => x * inverse + shift,
+                Form::FusedFolded => {
+                    let slope = w.map_or(inverse, |w| w * inverse);
+                    *out = x.mul_add(slope, (-mean).mul_add(slope, b.unwrap_or(T::zero())));
+                    continue;
+                }
+            };
+            if let Some(w) = w {
+                z = z * w;
+            }
+            if let Some(b) = b {
+                z = z + b;
+            }
+            *out = z;
+        }
+    }
+
+    fn mix(&self, old: T, new: T, factor: Factor) -> T {
+        let of_new = T::nearest(factor.of_new());
+        if self.program.difference {
+            return old + of_new * (new - old);
+        }
+        let of_old = match factor {
+            Factor::OfOld(decay) => T::nearest(decay),
+            _ => T::one() - of_new,
+        };
+        of_new * new + of_old * old
+    }
+
+    fn keep(&self, value: T) -> T {
+        value
+    }
+
+    fn running_quantity(&self, variance: T, quantity: RunningQuantity, eps: f64) -> T {
+        match quantity {
+            RunningQuantity::Variance => variance,
+            RunningQuantity::StandardDeviation => variance.sqrt(),
+            RunningQuantity::VariancePlusEps => variance + T::nearest(eps),
+        }
+    }
+}
+
+fn sum<T: Accumulator>(values: &[T], order: Order, term: impl Fn(&T) -> T + Copy) -> T {
+    let add = |sum: T, x: &T| sum + term(x);
+    match order {
+        Order::Sequential => values.iter().fold(T::zero(), add),
+        Order::Reversed => values.iter().rev().fold(T::zero(), add),
+        Order::Pairwise if values.len() <= 2 => values.iter().fold(T::zero(), add),
+        Order::Pairwise => {
+            let (left, right) = values.split_at(values.len() / 2);
+            sum(left, order, term) + sum(right, order, term)
+        }
+        Order::Lanes(count) => {
+            let lane = |lane| values.iter().skip(lane).step_by(count.max(1)).fold(T::zero(), add);
+            (0..count.max(1)).map(lane).fold(T::zero(), |sum, x| sum + x)
+        }
+    }
+}
+
+/// Mean and sum of squared deviations, updated within chunks, the chunks merged.
+fn welford<T: Accumulator>(values: &[T], chunk: usize) -> (T, T) {
+    let (mut mean, mut squares, mut count) = (T::zero(), T::zero(), 0_usize);
+    for values in values.chunks(chunk.max(1)) {
+        let (mut chunk_mean, mut chunk_squares) = (T::zero(), T::zero());
+        for (index, &x) in values.iter().enumerate() {
+            let before = x - chunk_mean;
+            chunk_mean = chunk_mean + before / T::nearest((index + 1) as f64);
+            chunk_squares = chunk_squares + before * (x - chunk_mean);
+        }
+        if count == 0 {
+            (mean, squares, count) = (chunk_mean, chunk_squares, values.len());
+            continue;
+        }
+        let (old, new) = (T::nearest(count as f64), T::nearest(values.len() as f64));
+        let (between, total) = (chunk_mean - mean, old + new);
+        mean = mean + between * (new / total);
+        squares = squares + chunk_squares + between * between * (old * (new / total));
+        count += values.len();
+    }
+    (mean, squares)
+}

@@ -1,0 +1,149 @@
+//! Arithmetics: one definition of an operation runs in each of them.
+//!
+//! A definition is written over *group kernels*: the moments of a group of elements that share statistics, the rescaling
+//! of its elements, the momentum update. An [`Arithmetic`] is an implementation of these kernels:
+//!
+//! | arithmetic | what it computes | for |
+//! | --- | --- | --- |
+//! | [`Machine`] | what a program in f32 or f64 computes, in a chosen order of operations | planted bugs, correct variants, the fast path |
+//! | [`Reference`] | a double-double value with a radius, [`Truth`] | the truth |
+//! | [`Tracker`] | the largest error of a good program, [`Tracked`] | bounds |
+//! | [`Plain`] | the definition by the book over any [`Real`], such as [`Dual`] numbers | derivatives |
+//!
+//! The exact integers of [`exact`] are an oracle beside these: they decide a rounding where the radius cannot.
+
+pub mod double_double;
+mod dual;
+pub mod exact;
+pub mod format;
+mod group;
+mod machine;
+mod plain;
+mod real;
+mod reference;
+mod tracked;
+mod truth;
+
+pub use double_double::DoubleDouble;
+pub use dual::Dual;
+pub use format::{DataType, Format};
+pub use group::{Group, Parameter, Runs};
+pub use machine::{Accumulator, Form, Machine, Order, Program, VarianceMethod};
+pub use plain::Plain;
+pub use real::Real;
+pub use reference::{Reference, ReferenceMoments};
+pub use tracked::{Law, SummationDepth, Terms, Tracked, TrackedMoments, Tracker, VarianceLaw};
+pub use truth::Truth;
+
+/// The kernels of a definition.
+pub trait Arithmetic: Sync {
+    /// What tensors hold.
+    type Input: Copy + Send + Sync;
+    /// What comes out.
+    type Real: Copy + Send + Sync;
+    /// The statistics of a group.
+    type Moments: Clone + Send + Sync;
+    /// The map of a group's elements, x ↦ (x − μ)/σ.
+    type Scaling: Send + Sync;
+
+    /// Mean and variance of a group; without centring the mean is 0 and the variance is the mean square.
+    fn moments(&self, group: Group<'_, Self::Input>, centred: bool) -> Self::Moments;
+
+    /// Statistics that are given, as in evaluation.
+    fn stored(&self, mean: Self::Input, variance: Self::Input) -> Self::Moments;
+
+    /// The mean μ.
+    fn mean(&self, moments: &Self::Moments) -> Self::Real;
+
+    /// The variance, its sum of squares divided by n − `degrees_of_freedom`.
+    fn variance(&self, moments: &Self::Moments, degrees_of_freedom: u8) -> Self::Real;
+
+    /// The map of a group's elements.
+    fn scaling(&self, moments: &Self::Moments, scale: &Scale) -> Self::Scaling;
+
+    /// z = w·(x − μ)/σ + b for a run of elements of one group.
+    fn rescale(
+        &self,
+        run: &[Self::Input],
+        scaling: &Self::Scaling,
+        weight: Option<Parameter<'_, Self::Input>>,
+        bias: Option<Parameter<'_, Self::Input>>,
+        output: &mut [Self::Real],
+    );
+
+    /// The momentum update of a running statistic: (1 − α)·old + α·new.
+    fn mix(&self, old: Self::Input, new: Self::Real, factor: Factor) -> Self::Real;
+
+    /// A value that is passed through.
+    fn keep(&self, value: Self::Input) -> Self::Real;
+
+    /// Transforms what is averaged in a running variance; the identity for [`RunningQuantity::Variance`].
+    fn running_quantity(&self, variance: Self::Real, quantity: RunningQuantity, eps: f64) -> Self::Real;
+}
+
+/// How σ follows from the variance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    /// The eps of this operation, after its rule.
+    pub eps: f64,
+    /// Where eps stands.
+    pub eps_place: EpsPlace,
+    /// The variance's sum of squares is divided by n − this.
+    pub degrees_of_freedom: u8,
+    /// 1/σ is multiplied by 1 + this.
+    pub error: f64,
+}
+
+impl Scale {
+    /// σ = √(v + eps).
+    pub fn inside_root(eps: f64) -> Scale {
+        Scale { eps, eps_place: EpsPlace::InsideRoot, degrees_of_freedom: 0, error: 0.0 }
+    }
+}
+
+/// Where eps stands in 1/σ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpsPlace {
+    /// 1/√(v + eps).
+    InsideRoot,
+    /// 1/(√v + eps).
+    OutsideRoot,
+}
+
+/// What is averaged in `running_var`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunningQuantity {
+    /// The variance.
+    Variance,
+    /// Its root.
+    StandardDeviation,
+    /// The variance plus eps.
+    VariancePlusEps,
+}
+
+/// The weight α of the new value in a momentum update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Factor {
+    /// α is given: PyTorch's momentum.
+    OfNew(f64),
+    /// 1 − α is given: the decay of Keras, Flax and ONNX.
+    OfOld(f64),
+    /// α = 1/t, the cumulative average over t batches.
+    Reciprocal(i64),
+}
+
+impl Factor {
+    /// α rounded to binary64.
+    pub fn of_new(self) -> f64 {
+        match self {
+            Factor::OfNew(momentum) => momentum,
+            Factor::OfOld(decay) => 1.0 - decay,
+            Factor::Reciprocal(batches) => 1.0 / batches as f64,
+        }
+    }
+}
+
+/// n / (n − degrees of freedom), in the arithmetic of binary64: infinite for n equal to them.
+pub(crate) fn bessel(count: usize, degrees_of_freedom: u8) -> f64 {
+    count as f64 / (count as f64 - f64::from(degrees_of_freedom))
+}

@@ -1,0 +1,409 @@
+//! Bounds: the largest error that a good program can make, by error analysis. No tolerance is chosen anywhere.
+//!
+//! u is the unit roundoff of the type that the program accumulates in, γₖ = k·u/(1 − k·u) bounds the product of k
+//! roundings (Higham, "Accuracy and Stability of Numerical Algorithms", lemma 3.1), h is the depth of its summation tree:
+//! no term passes more than h additions. μ, v, s = √(v + eps), y and z are exact.
+//!
+//! # Mean
+//! Each term passes h additions and a division by n, or a product with a rounded 1/n (two roundings):
+//! D = γ_{h+2}·mean|x|.
+//!
+//! # Variance
+//! Two passes ([`Law::TwoPass`]). Since Σ(xᵢ − μ) = 0, mean (xᵢ − m̂)² = v + (m̂ − μ)² exactly: the error of the mean can
+//! only add, at most D². Each squared deviation carries two roundings of the difference (it is squared), one of the
+//! product, h of the sum, two of the division: g = γ_{h+5}, so that
+//! −g·v ≤ v̂ − v ≤ g·v + D²(1 + g).
+//!
+//! Updating ([`Law::Updating`]: Welford 1962; merged chunks, Chan, Golub, LeVeque 1983). The products (x − m)(x − m′)
+//! use two neighbouring means, each off by at most D, so that besides the above |Σ δ(x − m)|/n ≤ 2·D·√v by
+//! Cauchy–Schwarz; 2.2 instead of 2 covers the terms of second order, and v̂ ≥ 0 limits the lower side to v.
+//!
+//! One pass ([`Law::OnePass`]), v̂ = mean x² − m̂²: both terms are of the size v + μ², whatever v is:
+//! Δ = γ_{h+4}(v + μ²) + 2|μ|D + D² + 2u(v + μ²). It is no good law: it grades what is unstable.
+//!
+//! # Rescaling
+//! With q = √(max(v − Δ⁻, 0) + eps) and p = √(s² + Δ⁺) the relative error of 1/ŝ is at most
+//! max(Δ⁻/(q(q+s)), Δ⁺/(p(p+s))): 1/q − 1/s = (s² − q²)/(q·s·(q + s)), likewise for p. Five roundings come on top: the
+//! difference x − m, half of eps rounded and half of v + eps (under the root: 1 together), root, reciprocal, product:
+//! ρ = (max(…) + 5u)(1 + 8u), and |ŷ − y| ≤ B = (D/s)(1 + ρ) + |y|·ρ.
+//!
+//! Folded, x·r + (−μ·r): the two products and the sum round numbers of the size |x|·r and |μ|·r rather than their
+//! difference, the second passing one rounding more: adds (1 + 4u + ρ)·u·(|x| + 2(|μ| + D))/s.
+//!
+//! Affine, w·y + b: one product, one sum: B_z = |w|·B·(1 + 2u) + u(2|w·y| + |b|)(1 + 2u). Fused and folded,
+//! x·(w·r) + (b − μ·w·r): adds (1 + 4u + ρ)·u·[(|x| + 2(|μ| + D))·|w|/s + |b|]; a program that folds first and applies
+//! the affine parameters after it needs 1 + 2u times the first part.
+//!
+//! # Mean square (RMS norm)
+//! One rounding of the square, h of the sum, two of the division, halved by the root; no difference, hence four roundings
+//! of the rest: t = ½γ_{h+3}·ms/s², ρ = (t(1 + 2t) + 4u + 16u²)(1 + 6u), B = |y|·ρ.
+//!
+//! # Momentum
+//! (1 − α)r + α·new rounds α, 1 − α, two products and the sum; r + α(new − r) rounds the difference, the product and the
+//! sum. Either way the old value carries at most 3u and the new at most 4αu: α·D_new + u(3|r| + 4α(|new| + D_new)), and
+//! (1 + 6u) for the second order. Bessel's factor is one rounding more of the variance.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Arithmetic, EpsPlace, Factor, Group, Parameter, Real, Reference, ReferenceMoments, RunningQuantity, Scale, bessel,
+};
+
+/// A form of program and what its error can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Law {
+    /// How it computes the variance.
+    pub variance: VarianceLaw,
+    /// Whether it may fold x·r + (−μ·r).
+    pub folded: bool,
+}
+
+/// How a program computes the variance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VarianceLaw {
+    /// The mean first, then the squared deviations from it.
+    TwoPass,
+    /// Mean and squares updated together.
+    Updating,
+    /// E[x²] − E[x]²: unstable.
+    OnePass,
+}
+
+impl Law {
+    /// The good laws, the strictest first.
+    pub const GOOD: [Law; 4] = [
+        Law { variance: VarianceLaw::TwoPass, folded: false },
+        Law { variance: VarianceLaw::TwoPass, folded: true },
+        Law { variance: VarianceLaw::Updating, folded: false },
+        Law { variance: VarianceLaw::Updating, folded: true },
+    ];
+
+    /// The law of an unstable program of the right formula.
+    pub const ONE_PASS: Law = Law { variance: VarianceLaw::OnePass, folded: true };
+}
+
+/// The depth h of a summation tree, as a function of the number of terms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SummationDepth {
+    /// Nothing is known: n − 1.
+    #[default]
+    Any,
+    /// ⌈log₂ n⌉.
+    Pairwise,
+    /// b + ⌈n/b⌉.
+    Blocks(usize),
+}
+
+impl SummationDepth {
+    /// h for a sum of `count` terms; never more than n − 1.
+    pub fn of(self, count: usize) -> f64 {
+        let any = count.saturating_sub(1);
+        let depth = match self {
+            SummationDepth::Any => any,
+            SummationDepth::Pairwise => count.max(1).next_power_of_two().trailing_zeros() as usize,
+            SummationDepth::Blocks(block) => block.max(1) + count.div_ceil(block.max(1)),
+        };
+        depth.min(any) as f64
+    }
+}
+
+/// A value and the largest error that a good program can make in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tracked {
+    /// The value, to binary64.
+    pub value: f64,
+    /// The bound, in the accumulating type, before the result is stored.
+    pub error: f64,
+    /// Unit roundoff of the operations that made it; 0 for constants.
+    pub unit: f64,
+}
+
+/// The arithmetic of bounds for one law.
+#[derive(Clone, Copy, Debug)]
+pub struct Tracker {
+    /// The form of program.
+    pub law: Law,
+    /// The unit roundoff u of the type that it accumulates in.
+    pub unit: f64,
+    /// The depth of its sums.
+    pub depth: SummationDepth,
+}
+
+/// Moments with the bounds of their errors.
+#[derive(Clone, Copy, Debug)]
+pub struct TrackedMoments {
+    count: Option<usize>,
+    centred: bool,
+    mean: f64,
+    variance: f64,
+    /// D
+    mean_error: f64,
+    /// Δ⁻
+    below: f64,
+    /// Δ⁺
+    above: f64,
+}
+
+/// s, ρ and D of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct TrackedScaling {
+    mean: f64,
+    mean_error: f64,
+    sigma: f64,
+    relative: f64,
+    fold: f64,
+}
+
+/// The terms of the bound of one element, for the reader.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// μ, v, s.
+    pub statistics: [f64; 3],
+    /// D: the mean's.
+    pub mean_error: f64,
+    /// Δ⁻ and Δ⁺: the variance's.
+    pub variance_error: [f64; 2],
+    /// ρ: the relative error of the rescaling.
+    pub relative: f64,
+}
+
+impl Tracker {
+    fn gamma(&self, roundings: f64) -> f64 {
+        let product = roundings * self.unit;
+        if product < 1.0 { product / (1.0 - product) } else { f64::INFINITY }
+    }
+
+    /// The terms of the bound for a group.
+    pub fn terms(&self, moments: &TrackedMoments, scale: &Scale) -> Terms {
+        let scaling = self.scaling(moments, scale);
+        Terms {
+            statistics: [moments.mean, moments.variance, scaling.sigma],
+            mean_error: moments.mean_error,
+            variance_error: [moments.below, moments.above],
+            relative: scaling.relative,
+        }
+    }
+
+    fn bounded(&self, moments: ReferenceMoments, mean_abs: f64, centred: bool) -> TrackedMoments {
+        let (mean, variance) = (Reference.mean(&moments).value.hi, Reference.variance(&moments, 0).value.hi);
+        let mut tracked =
+            TrackedMoments { count: moments.count, centred, mean, variance, mean_error: 0.0, below: 0.0, above: 0.0 };
+        let Some(count) = moments.count else { return tracked };
+        let h = self.depth.of(count);
+        if !centred {
+            let error = self.gamma(h + 3.0) * variance;
+            return TrackedMoments { below: error, above: error, ..tracked };
+        }
+        let d = self.gamma(h + 2.0) * mean_abs;
+        let g = self.gamma(h + 5.0);
+        let two_pass = g * variance + d * d * (1.0 + g);
+        (tracked.below, tracked.above) = match self.law.variance {
+            VarianceLaw::TwoPass => (g * variance, two_pass),
+            VarianceLaw::Updating => {
+                let shared = 2.2 * d * variance.sqrt();
+                (variance.min(g * variance + shared), two_pass + shared)
+            }
+            VarianceLaw::OnePass => {
+                let size = variance + mean * mean;
+                let both = self.gamma(h + 4.0) * size + 2.0 * mean.abs() * d + d * d + 2.0 * self.unit * size;
+                (variance.min(both), both)
+            }
+        };
+        tracked.mean_error = d;
+        tracked
+    }
+}
+
+impl Arithmetic for Tracker {
+    type Input = f64;
+    type Real = Tracked;
+    type Moments = TrackedMoments;
+    type Scaling = TrackedScaling;
+
+    fn moments(&self, group: Group<'_, f64>, centred: bool) -> TrackedMoments {
+        let count = group.len() as f64;
+        // Divided first, so that the sum cannot overflow.
+        let mean_abs = group.iter().map(|x| x.abs() / count).sum();
+        self.bounded(Reference.moments(group, centred), mean_abs, centred)
+    }
+
+    fn stored(&self, mean: f64, variance: f64) -> TrackedMoments {
+        self.bounded(Reference.stored(mean, variance), 0.0, true)
+    }
+
+    fn mean(&self, moments: &TrackedMoments) -> Tracked {
+        Tracked { value: moments.mean, error: moments.mean_error, unit: self.unit }
+    }
+
+    fn variance(&self, moments: &TrackedMoments, degrees_of_freedom: u8) -> Tracked {
+        let error = moments.below.max(moments.above);
+        let (factor, rounding) = match moments.count {
+            Some(count) if degrees_of_freedom > 0 => (bessel(count, degrees_of_freedom), self.unit),
+            _ => (1.0, 0.0),
+        };
+        Tracked {
+            value: factor * moments.variance,
+            error: factor * (error + rounding * (moments.variance + error)),
+            unit: self.unit,
+        }
+    }
+
+    fn scaling(&self, moments: &TrackedMoments, scale: &Scale) -> TrackedScaling {
+        let u = self.unit;
+        let factor = moments.count.map_or(1.0, |n| bessel(n, scale.degrees_of_freedom));
+        let sigma = |variance: f64| match scale.eps_place {
+            EpsPlace::InsideRoot => (variance.max(0.0) + scale.eps).sqrt(),
+            EpsPlace::OutsideRoot => variance.max(0.0).sqrt() + scale.eps,
+        };
+        // A stored variance may be negative: then σ is NaN, and so is every bound.
+        let v = moments.variance * factor;
+        let s = if v < 0.0 { (v + scale.eps).sqrt() } else { sigma(v) };
+        let relative = if moments.centred {
+            let (q, p) = (sigma(v - moments.below * factor), sigma(v + moments.above * factor));
+            // The differences of squares are the bounds themselves: subtracting roots would cancel.
+            let (low, high) = match scale.eps_place {
+                EpsPlace::InsideRoot => {
+                    (ratio(moments.below * factor, q * (q + s)), ratio(moments.above * factor, p * (p + s)))
+                }
+                EpsPlace::OutsideRoot => (ratio(s - q, q), ratio(p - s, p)),
+            };
+            (low.max(high) + 5.0 * u) * (1.0 + 8.0 * u)
+        } else {
+            let t = 0.5 * ratio(moments.above, s * s);
+            (t * (1.0 + 2.0 * t) + 4.0 * u + 16.0 * u * u) * (1.0 + 6.0 * u)
+        };
+        let fold = if !self.law.folded || !moments.centred {
+            0.0
+        } else if moments.count.is_some() {
+            (1.0 + 4.0 * u + relative) * u
+        } else {
+            (1.0 + 12.0 * u) * u
+        };
+        TrackedScaling { mean: moments.mean, mean_error: moments.mean_error, sigma: s, relative, fold }
+    }
+
+    fn rescale(
+        &self,
+        run: &[f64],
+        scaling: &TrackedScaling,
+        weight: Option<Parameter<'_, f64>>,
+        bias: Option<Parameter<'_, f64>>,
+        output: &mut [Tracked],
+    ) {
+        let u = self.unit;
+        let TrackedScaling { mean, mean_error, sigma, relative, fold } = *scaling;
+        for (index, (&x, out)) in run.iter().zip(output).enumerate() {
+            let y = (x - mean) / sigma;
+            let mut error = mean_error / sigma * (1.0 + relative) + y.abs() * relative;
+            let folded = fold * (x.abs() + 2.0 * (mean.abs() + mean_error)) / sigma;
+            let mut z = y;
+            if weight.is_some() || bias.is_some() {
+                let w = weight.map_or(1.0, |w| w.at(index));
+                let b = bias.map_or(0.0, |b| b.at(index));
+                z = w * y + b;
+                error = (w.abs() * error + u * (2.0 * (w * y).abs() + b.abs())) * (1.0 + 2.0 * u)
+                    + w.abs() * folded * (1.0 + 2.0 * u)
+                    + fold * b.abs();
+            } else {
+                error += folded;
+            }
+            // The bound itself is computed in binary64.
+            *out = Tracked { value: z, error: error * (1.0 + 1e-12), unit: u };
+        }
+    }
+
+    fn mix(&self, old: f64, new: Tracked, factor: Factor) -> Tracked {
+        let u = self.unit;
+        let of_new = factor.of_new();
+        let alpha = of_new.abs();
+        // Beyond [0, 1] the weight of the old value is larger than 1.
+        let old_weight = (1.0 - of_new).abs().max(1.0);
+        let error =
+            alpha * new.error + u * (3.0 * old.abs() * old_weight + 4.0 * alpha * (new.value.abs() + new.error));
+        let value = (1.0 - of_new) * old + of_new * new.value;
+        Tracked { value, error: error * (1.0 + 6.0 * u) * (1.0 + 1e-12), unit: u }
+    }
+
+    fn keep(&self, value: f64) -> Tracked {
+        Tracked::from(value)
+    }
+
+    fn running_quantity(&self, variance: Tracked, quantity: RunningQuantity, eps: f64) -> Tracked {
+        match quantity {
+            RunningQuantity::Variance => variance,
+            RunningQuantity::StandardDeviation => variance.sqrt(),
+            RunningQuantity::VariancePlusEps => variance + Tracked::from(eps),
+        }
+    }
+}
+
+/// a/b, where 0/0 is 0.
+fn ratio(a: f64, b: f64) -> f64 {
+    if a == 0.0 { 0.0 } else { a / b }
+}
+
+/// Running error analysis (Wilkinson): each operation adds its own rounding to what its operands carry.
+impl Tracked {
+    fn computed(value: f64, carried: f64, a: Tracked, b: Tracked) -> Tracked {
+        let unit = a.unit.max(b.unit);
+        Tracked { value, error: (carried + unit * (value.abs() + carried)) * (1.0 + 1e-12), unit }
+    }
+}
+
+impl From<f64> for Tracked {
+    fn from(constant: f64) -> Tracked {
+        Tracked { value: constant, error: 0.0, unit: 0.0 }
+    }
+}
+
+impl std::ops::Add for Tracked {
+    type Output = Tracked;
+    fn add(self, other: Tracked) -> Tracked {
+        Tracked::computed(self.value + other.value, self.error + other.error, self, other)
+    }
+}
+
+impl std::ops::Sub for Tracked {
+    type Output = Tracked;
+    fn sub(self, other: Tracked) -> Tracked {
+        self + -other
+    }
+}
+
+impl std::ops::Neg for Tracked {
+    type Output = Tracked;
+    fn neg(self) -> Tracked {
+        Tracked { value: -self.value, ..self }
+    }
+}
+
+impl std::ops::Mul for Tracked {
+    type Output = Tracked;
+    fn mul(self, other: Tracked) -> Tracked {
+        let carried = self.value.abs() * other.error + self.error * other.value.abs() + self.error * other.error;
+        Tracked::computed(self.value * other.value, carried, self, other)
+    }
+}
+
+impl std::ops::Div for Tracked {
+    type Output = Tracked;
+    fn div(self, other: Tracked) -> Tracked {
+        let value = self.value / other.value;
+        let smallest = (other.value.abs() - other.error).max(0.0);
+        let carried = ratio(self.error + value.abs() * other.error, smallest);
+        Tracked::computed(value, carried, self, other)
+    }
+}
+
+impl Real for Tracked {
+    fn sqrt(self) -> Tracked {
+        let root = self.value.sqrt();
+        // |√a − √b| = |a − b|/(√a + √b) ≤ |a − b|/√a
+        Tracked::computed(root, ratio(self.error, root), self, self)
+    }
+
+    fn value(self) -> f64 {
+        self.value
+    }
+}

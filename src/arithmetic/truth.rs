@@ -1,0 +1,145 @@
+//! A double-double value with a radius: |value − truth| ≤ radius.
+//!
+//! The operations are those of ball arithmetic: the radius of a result covers the radii of the operands and the rounding
+//! of the double-double operation itself, [`DoubleDouble::ERROR`] relative and [`UNDERFLOW`] absolute.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use super::{DoubleDouble, Format, Real};
+
+/// What a double-double operation may lose at the lower end of the range: its error terms underflow.
+pub const UNDERFLOW: f64 = 1.9762625833649862e-323; // 2⁻¹⁰⁷², four times the smallest subnormal
+
+/// Covers the roundings of the radius itself.
+const OUTWARD: f64 = 1.0 + 1e-12;
+
+/// A value and a radius. A NaN or an infinity with radius 0 is the answer itself; a radius of infinity says that the
+/// value is beyond what double-double arithmetic can hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Truth {
+    /// The value.
+    pub value: DoubleDouble,
+    /// |value − truth| is at most this.
+    pub radius: f64,
+}
+
+impl Truth {
+    /// A value that is exact.
+    pub fn exact(value: f64) -> Truth {
+        Truth { value: DoubleDouble::from(value), radius: 0.0 }
+    }
+
+    /// The result of an operation on double-doubles: what the operands' radii cost, and the operation's own rounding.
+    fn computed(value: DoubleDouble, radius: f64) -> Truth {
+        let own =
+            if value.hi == 0.0 && value.lo == 0.0 { 0.0 } else { DoubleDouble::ERROR * value.hi.abs() + UNDERFLOW };
+        if value.hi.is_nan() {
+            return Truth { value, radius: 0.0 };
+        }
+        Truth { value, radius: (radius + own) * OUTWARD }
+    }
+
+    /// The value rounded to `format`, if the radius leaves no doubt.
+    ///
+    /// ```
+    /// use normative::arithmetic::{DoubleDouble, Format, Truth};
+    /// let third = Truth { value: DoubleDouble::ONE / DoubleDouble::from(3.0), radius: 1e-30 };
+    /// assert_eq!(third.round(Format::F32), Some(f64::from(1.0_f32 / 3.0)));
+    /// assert_eq!(Truth { radius: 1e-3, ..third }.round(Format::F32), None);
+    /// ```
+    pub fn round(&self, format: Format) -> Option<f64> {
+        if self.radius == 0.0 || !self.value.hi.is_finite() {
+            return Some(format.round_double_double(self.value));
+        }
+        // lo ± radius is rounded: one step outward covers that.
+        let radius = DoubleDouble::from(self.radius);
+        let below = format.round_double_double(self.value - radius);
+        let above = format.round_double_double(self.value + radius);
+        let nearer = self.radius <= 2f64.powi(-60) * self.value.hi.abs();
+        (below == above && nearer).then_some(above)
+    }
+
+    /// Whether the truth is a number that can be judged: finite, with a finite radius.
+    pub fn is_finite(&self) -> bool {
+        self.value.hi.is_finite() && self.radius.is_finite()
+    }
+
+    /// The value times 2^exponent.
+    pub fn scale(self, exponent: i32) -> Truth {
+        if exponent == 0 {
+            return self;
+        }
+        let value = self.value.scale(exponent);
+        let lossy = value.scale(-exponent) != self.value;
+        let radius = super::format::scale(self.radius, exponent).next_up() + if lossy { UNDERFLOW } else { 0.0 };
+        Truth { value, radius: if self.radius == 0.0 && !lossy { 0.0 } else { radius } }
+    }
+}
+
+impl From<f64> for Truth {
+    fn from(value: f64) -> Truth {
+        Truth::exact(value)
+    }
+}
+
+impl Add for Truth {
+    type Output = Truth;
+    fn add(self, other: Truth) -> Truth {
+        Truth::computed(self.value + other.value, self.radius + other.radius)
+    }
+}
+
+impl Sub for Truth {
+    type Output = Truth;
+    fn sub(self, other: Truth) -> Truth {
+        self + -other
+    }
+}
+
+impl Neg for Truth {
+    type Output = Truth;
+    fn neg(self) -> Truth {
+        Truth { value: -self.value, radius: self.radius }
+    }
+}
+
+impl Mul for Truth {
+    type Output = Truth;
+    fn mul(self, other: Truth) -> Truth {
+        let (a, b) = (self.value.hi.abs(), other.value.hi.abs());
+        // hi is within 2⁻⁵³ of the value, which OUTWARD covers. An infinite radius stays infinite, even times 0.
+        let spread = |magnitude: f64, radius: f64| match radius {
+            0.0 | f64::INFINITY => radius,
+            _ => magnitude * radius,
+        };
+        let radius = spread(a, other.radius) + spread(b, self.radius) + spread(self.radius, other.radius);
+        Truth::computed(self.value * other.value, radius * OUTWARD)
+    }
+}
+
+impl Div for Truth {
+    type Output = Truth;
+    fn div(self, other: Truth) -> Truth {
+        let value = self.value / other.value;
+        let smallest = (other.value.hi.abs() * (1.0 - 1e-15) - other.radius).max(0.0);
+        if self.radius == 0.0 && other.radius == 0.0 {
+            return Truth::computed(value, 0.0);
+        }
+        Truth::computed(value, (self.radius + value.hi.abs() * other.radius) / smallest * OUTWARD)
+    }
+}
+
+impl Real for Truth {
+    fn sqrt(self) -> Truth {
+        let root = self.value.sqrt();
+        if self.radius == 0.0 {
+            return Truth::computed(root, 0.0);
+        }
+        // |√a − √b| = |a − b| / (√a + √b)
+        Truth::computed(root, self.radius / root.hi * OUTWARD)
+    }
+
+    fn value(self) -> f64 {
+        self.value.hi
+    }
+}

@@ -1,0 +1,171 @@
+//! Flags: bug classes and topics. A flag says what breaks for a user if a case that carries it fails.
+//!
+//! A *class* is exposed by a case if one of its planted bugs moves the answer by at least four bounds there; which cases
+//! expose which classes is computed, kept in `exposed.txt` and checked by a test. A *topic* says what a case is about.
+
+use serde::{Deserialize, Serialize};
+
+/// Makes `enum Flag` and its table from one list.
+macro_rules! flags {
+    ($($variant:ident $name:literal $kind:ident $meaning:literal, $effect:literal, [$($reference:literal),*];)*) => {
+        /// A bug class or a topic.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Flag {
+            $(
+                #[doc = $meaning]
+                #[serde(rename = $name)]
+                $variant,
+            )*
+        }
+
+        impl Flag {
+            /// Every flag.
+            pub const ALL: &'static [Flag] = &[$(Flag::$variant),*];
+
+            /// The name in documents and on the command line.
+            pub fn name(self) -> &'static str {
+                match self { $(Flag::$variant => $name),* }
+            }
+
+            /// Whether it is a bug class or a topic.
+            pub fn kind(self) -> FlagKind {
+                match self { $(Flag::$variant => FlagKind::$kind),* }
+            }
+
+            /// What is wrong, or what the case is about.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Flag::$variant => $meaning),* }
+            }
+
+            /// What it does to a user.
+            pub fn effect(self) -> &'static str {
+                match self { $(Flag::$variant => $effect),* }
+            }
+
+            /// Public reports of the bug in shipped layers.
+            pub fn references(self) -> &'static [&'static str] {
+                match self { $(Flag::$variant => &[$($reference),*]),* }
+            }
+        }
+    };
+}
+
+/// Whether a flag is a bug class or a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagKind {
+    /// A bug class: computed from the planted bugs.
+    Class,
+    /// A topic: declared by the case.
+    Topic,
+}
+
+flags! {
+    VarianceDenominator "variance_denominator" Class
+        "The variance that normalizes is divided by n − 1 instead of n.",
+        "Outputs are too small by the factor √((n−1)/n): 29 % at n = 2, 13 % at n = 4. A model ported from a framework with \
+         the other convention does not reproduce its results.",
+        ["pytorch/pytorch#19902", "pytorch/pytorch#19916"];
+    EpsPlace "eps_place" Class
+        "eps is added to the standard deviation instead of the variance.",
+        "With eps = 1e-5 the floor of σ is 1e-5 instead of 3.2e-3: near-constant groups are blown up three hundred times more.",
+        [];
+    EpsValue "eps_value" Class
+        "Another eps than the one asked for: none, its square, its double.",
+        "Near-constant groups are scaled by another factor; without eps a constant group gives NaN.",
+        ["pytorch/pytorch#189581", "microsoft/DeepSpeed#581"];
+    Cancellation "cancellation" Class
+        "The variance is computed as E[x²] − E[x]², which cancels where the mean is large.",
+        "Inputs with a mean of a few thousand standard deviations come out with the wrong scale, as zeros or as NaN.",
+        ["pytorch/pytorch#51102", "microsoft/onnxruntime#28463", "ml-explore/mlx#2238", "tracel-ai/burn#5607"];
+    ScaleError "scale" Class
+        "1/σ is a little off: an approximate reciprocal root, or a constant with too few digits.",
+        "Every output is off by the same small factor, below the tolerances of most test suites.",
+        [];
+    LowPrecisionStatistics "low_precision_statistics" Class
+        "Mean and variance are kept in a half type.",
+        "The mean is rounded to 3 digits, so inputs with an offset are shifted, and a variance above 65504 is infinite.",
+        ["pytorch/pytorch#147303"];
+    MomentumSense "momentum_sense" Class
+        "Momentum weighs the old value instead of the new one.",
+        "With momentum 0.1 the running statistics follow the last batch alone: evaluation is as noisy as training at the \
+         given batch size.",
+        ["pytorch/pytorch#15298"];
+    RunningVarBias "running_var_bias" Class
+        "running_var averages the biased variance; PyTorch averages the unbiased one.",
+        "Evaluation is off by √(n/(n−1)): with two values per channel it is 41 % too large.",
+        ["tinygrad/tinygrad#807", "pytorch/pytorch#54858", "keras-team/keras#8982"];
+    RunningQuantity "running_quantity" Class
+        "Something else than the variance is averaged in running_var: its root, or the variance plus eps.",
+        "Evaluation divides by the wrong σ, though training looks right.",
+        ["pytorch/pytorch#1410"];
+    StateUpdate "state_update" Class
+        "The running statistics move when they must not, or never move.",
+        "Evaluation changes the model, or normalizes with the initial 0 and 1 for ever.",
+        ["pytorch/pytorch#20967", "pytorch/pytorch#37823"];
+    ModeIgnored "mode" Class
+        "Evaluation normalizes with the batch's own statistics.",
+        "A prediction depends on what else is in its batch; a batch of one is refused or gives the bias.",
+        ["pytorch/pytorch#4348"];
+    Counter "counter" Class
+        "num_batches_tracked does not count what PyTorch counts: every training call, empty and refused ones included.",
+        "The cumulative average weighs batches wrongly, and a loaded checkpoint goes on from the wrong number.",
+        [];
+    CumulativeAverage "cumulative_average" Class
+        "The cumulative average is off by one batch.",
+        "With momentum = None the initial statistics, 0 and 1, stay in the average for ever.",
+        [];
+    GroupAxis "group_axis" Class
+        "Groups are made of every G-th channel instead of neighbouring ones.",
+        "A checkpoint trained with the other grouping gives different outputs, without an error.",
+        [];
+    AffineShape "affine_shape" Class
+        "Weight and bias are applied per group instead of per channel.",
+        "All channels of a group get the first channel's weight.",
+        ["onnx/onnx#5466"];
+    BatchVariance "batch_variance" Class
+        "A group's result depends on its neighbours.",
+        "The same sample gives different results in different batches; in language models tokens change.",
+        ["vllm-project/vllm#48271"];
+    Clipped "clipped" Class
+        "Large outputs are clipped.",
+        "A single outlier in a group of n may reach √(n−1); clipping hides it and changes the gradient.",
+        [];
+    NanPropagation "nan_propagation" Class
+        "A NaN in the input comes out as a number.",
+        "A diverged model trains on silently.",
+        [];
+    BatchOne "batch_one" Class
+        "The boundary of what can be normalized in training is wrong: one value per channel is answered, or a batch of one \
+         with several values per channel is refused.",
+        "Training with batch size 1 fails where it could work, or trains on zeros.",
+        ["pytorch/pytorch#1381", "pytorch/pytorch#4534", "pytorch/pytorch#45687"];
+    Thread "thread" Topic
+        "A question of the forum thread on small batches: what may have one value, what momentum means, which norm to use.",
+        "", [];
+    Refusal "refusal" Topic "The call must be refused, or is close to one that must.", "", [];
+    Empty "empty" Topic "A tensor without elements.", "", ["pytorch/pytorch#29578"];
+    MemoryFormat "memory_format" Topic
+        "The same values in another memory layout: channels last, strided, offset.",
+        "", ["pytorch/pytorch#62594", "pytorch/pytorch#175189", "pytorch/pytorch#174345"];
+    ConstantGroup "constant_group" Topic
+        "A group whose values are all equal: the exact output is the bias.",
+        "", ["microsoft/onnxruntime#21935", "pytorch/pytorch#94288"];
+    LargeMean "large_mean" Topic "A mean of many standard deviations.", "", ["pytorch/pytorch#51102"];
+    Outlier "outlier" Topic "One outlier among n values: |y| reaches √(n−1) (Samuelson 1968).", "", [];
+    Range "range" Topic
+        "Values near the ends of the range: squares overflow or underflow.",
+        "", ["pytorch/pytorch#162489"];
+    MixedTypes "mixed_types" Topic
+        "Parameters and statistics in F32 with a half-precision input.",
+        "", ["pytorch/pytorch#156513"];
+    Sequence "sequence" Topic "Several calls, each with the state that the one before returned.", "", [];
+    NonFinite "non_finite" Topic "NaN or infinity in the input.", "", [];
+    Large "large" Topic "A large group, for the depth of sums.", "", ["pytorch/pytorch#54293"];
+}
+
+impl Flag {
+    /// The flag called `name`.
+    pub fn from_name(name: &str) -> Option<Flag> {
+        Flag::ALL.iter().copied().find(|flag| flag.name() == name)
+    }
+}

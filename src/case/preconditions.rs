@@ -1,0 +1,57 @@
+//! What the error analysis takes for granted. A case outside it is advisory: careful implementations may differ.
+
+use super::{Case, Step};
+use crate::arithmetic::{DataType, Format};
+use crate::operation::Mode;
+
+/// Why a case cannot be required; `None` where it can.
+///
+/// Squares neither overflow nor underflow in the accumulating type, eps is a normal number of it, the inputs are finite
+/// and normal (or 0), momentum lies in [0, 1] and no tensor is empty. NaN and infinities are allowed where the operation
+/// must carry them on: which of them appears is advisory element by element.
+pub fn violated(case: &Case) -> Option<String> {
+    case.steps.iter().enumerate().find_map(|(number, step)| {
+        let input = step.tensors["input"].dtype();
+        let accumulator = input.accumulator().format().expect("accumulators are floating-point");
+        let why = violated_by(step, accumulator)?;
+        Some(format!("step {number}: {why}"))
+    })
+}
+
+fn violated_by(step: &Step, accumulator: Format) -> Option<String> {
+    let json = serde_json::to_value(&step.operation).ok()?;
+    let number = |key: &str| json.get(key).and_then(serde_json::Value::as_f64);
+    if let Some(eps) = number("eps") {
+        // In evaluation with stored statistics a variance of its own keeps the root away from 0.
+        let stored = step.mode == Mode::Eval && step.tensors.contains_key("running_var");
+        if eps < accumulator.min_normal() && !(stored && eps >= 0.0) {
+            return Some(format!("eps = {eps:e} is no normal number of the accumulating type"));
+        }
+    } else if json.get("eps").is_some_and(serde_json::Value::is_string) {
+        return Some("eps is not finite".into());
+    }
+    if json.get("momentum").is_some_and(|m| m.is_string() || m.as_f64().is_some_and(|m| !(0.0..=1.0).contains(&m))) {
+        return Some("momentum lies outside [0, 1]".into());
+    }
+    if let Some((name, _)) = step.tensors.iter().find(|(_, tensor)| tensor.is_empty()) {
+        return Some(format!("{name} is empty"));
+    }
+    // A difference can be twice as large as the largest value, and n squares are summed.
+    let count = step.tensors["input"].len() as f64;
+    let largest = (accumulator.max_finite() / (4.0 * count)).sqrt();
+    for (name, tensor) in &step.tensors {
+        if tensor.dtype() == DataType::I64 {
+            continue;
+        }
+        let format = tensor.dtype().format().expect("not a counter");
+        for &x in tensor.to_f64().iter().filter(|x| x.is_finite() && **x != 0.0) {
+            if x.abs() > largest {
+                return Some(format!("{name} holds {x:e}, whose square overflows"));
+            }
+            if x.abs() < format.min_normal() {
+                return Some(format!("{name} holds {x:e}, a subnormal"));
+            }
+        }
+    }
+    None
+}

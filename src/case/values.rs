@@ -1,0 +1,96 @@
+//! Values for inputs: the same on every machine and for ever, made by exact dyadic arithmetic from a value-stable
+//! generator (ChaCha8, Bernstein 2008). No library function whose last bit might differ is called.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::arithmetic::format::power_of_two;
+use crate::arithmetic::{DataType, Format};
+
+/// A source of values.
+#[derive(Clone, Debug)]
+pub struct Values {
+    generator: ChaCha8Rng,
+}
+
+impl Values {
+    /// The values of a seed.
+    pub fn new(seed: u64) -> Values {
+        Values { generator: ChaCha8Rng::seed_from_u64(seed) }
+    }
+
+    /// The values that belong to a name, such as a case's.
+    pub fn named(name: &str) -> Values {
+        // FNV-1a (Fowler, Noll, Vo): any fixed hash would do.
+        let hash = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        Values::new(hash)
+    }
+
+    /// An integer in 0..bound.
+    pub fn below(&mut self, bound: usize) -> usize {
+        // The bias of the remainder, below bound/2⁶⁴, does not matter to a test input.
+        (self.generator.next_u64() % bound.max(1) as u64) as usize
+    }
+
+    /// One of `choices`.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    /// A multiple of 2⁻²⁰ in [0, 1).
+    pub fn uniform(&mut self) -> f64 {
+        (self.generator.next_u64() >> 44) as f64 * power_of_two(-20)
+    }
+
+    /// −1 or 1.
+    pub fn sign(&mut self) -> f64 {
+        if self.generator.next_u64() & 1 == 0 { -1.0 } else { 1.0 }
+    }
+
+    /// Nearly normal with mean 0 and variance 1: the sum of twelve uniform values less 6 (Irwin and Hall). A multiple of
+    /// 2⁻²⁰ in [−6, 6).
+    pub fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
+    }
+
+    /// `count` values nearly normal with the given mean and standard deviation.
+    pub fn normals(&mut self, count: usize, mean: f64, deviation: f64) -> Vec<f64> {
+        (0..count).map(|_| mean + deviation * self.normal()).collect()
+    }
+
+    /// `count` weights: positive and negative, 2⁻⁸ to 2⁸, some of them 1.
+    pub fn weights(&mut self, count: usize) -> Vec<f64> {
+        (0..count)
+            .map(|_| match self.below(5) {
+                0 => 1.0,
+                _ => self.sign() * (1.0 + self.uniform()) * power_of_two(self.below(16) as i32 - 8),
+            })
+            .collect()
+    }
+
+    /// `count` biases: positive and negative, 2⁻⁸ to 2⁸, some of them 0.
+    pub fn biases(&mut self, count: usize) -> Vec<f64> {
+        self.weights(count).into_iter().map(|b| if b == 1.0 { 0.0 } else { b }).collect()
+    }
+}
+
+/// The value nearest to `value` that `dtype` holds, kept finite.
+pub fn held(dtype: DataType, value: f64) -> f64 {
+    let format = dtype.format().unwrap_or(Format::F64);
+    format.round(value).clamp(-format.max_finite(), format.max_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Changing these values changes every case that is made from them.
+    #[test]
+    fn the_values_are_stable() {
+        let mut values = Values::named("stable");
+        let first: Vec<f64> = (0..3).map(|_| values.normal()).collect();
+        assert_eq!(first, [f64::NAN; 3]);
+    }
+}

@@ -1,0 +1,239 @@
+//! The walk: cases go to a subject, its answers to the judge, and a verdict comes out for each.
+
+mod nearest;
+pub mod power;
+
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+pub use nearest::{Nearest, nearest};
+
+use crate::arithmetic::DataType;
+use crate::case::{Answer, Case, Declared, Flag, FlagKind, Hello, Level, Request};
+use crate::golden::GoldenFile;
+use crate::judge::{Expected, Grade, Judgement, Outcome, Worst, judge};
+use crate::subject::planted::Bug;
+use crate::subject::{CaseRun, Fault, Pool};
+
+/// What kind of evidence a verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A recorded answer.
+    Golden,
+    /// A case of the catalogue, answered now.
+    Catalogue,
+}
+
+impl Kind {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Golden => "golden",
+            Kind::Catalogue => "catalogue",
+        }
+    }
+}
+
+/// What became of a case.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The case's name.
+    pub case: String,
+    /// What the case asks, in a line.
+    pub comment: String,
+    /// Its operation.
+    pub operation: &'static str,
+    /// The data type of its first input.
+    pub dtype: DataType,
+    /// What kind of evidence this is.
+    pub kind: Kind,
+    /// The recording that a golden is part of.
+    pub recording: Option<String>,
+    /// Whether the case decides conformance.
+    pub level: Level,
+    /// The case's flags.
+    pub flags: Vec<Flag>,
+    /// The verdict.
+    pub outcome: Outcome,
+    /// The largest error over all steps as a multiple of its bound.
+    pub ratio: Option<f64>,
+    /// The worst grade over all steps.
+    pub grade: Option<Grade>,
+    /// The step that decided, from 0.
+    pub step: usize,
+    /// The worst element of that step.
+    pub worst: Option<Worst>,
+    /// The planted bug that explains the failure best.
+    pub nearest_bug: Option<&'static Bug>,
+    /// Whether the subject's answer is that bug's, as far as rounding lets one tell.
+    pub matches_bug: bool,
+    /// What is wrong, in a sentence; empty for a pass.
+    pub message: String,
+    /// Why the failure is expected, if it is on a list.
+    pub known: Option<String>,
+    /// The file that replays it.
+    pub replay: Option<PathBuf>,
+}
+
+impl Verdict {
+    /// Whether it makes a subject not conformant. `strict` counts advisory misses too.
+    pub fn counts(&self, strict: bool) -> bool {
+        if self.known.is_some() {
+            return false;
+        }
+        match self.outcome {
+            Outcome::Fail | Outcome::Crash | Outcome::Timeout => true,
+            Outcome::Advisory => strict,
+            Outcome::Pass | Outcome::Unsupported => false,
+        }
+    }
+
+    /// The bug class to name in a report: the nearest bug's, or else the first that the case exposes.
+    pub fn flag(&self) -> Option<Flag> {
+        let class = self.flags.iter().copied().find(|flag| flag.kind() == FlagKind::Class);
+        self.nearest_bug.map(|bug| bug.flag).or(class).or(self.flags.first().copied())
+    }
+}
+
+/// Runs `cases` on the subjects of a pool and judges what they answer. Cases that were not run because the pool had given
+/// its subject up get no verdict.
+pub fn check(pool: &mut Pool, cases: &[&Case], progress: &(dyn Fn(usize) + Sync)) -> (Vec<Verdict>, Vec<CaseRun>) {
+    let declared = pool.hello().arithmetic.unwrap_or_default();
+    let runs = pool.run(cases, progress);
+    let verdicts = cases.par_iter().zip(&runs).filter(|(_, run)| !run.gave_up);
+    let mut verdicts: Vec<Verdict> = verdicts.map(|(case, run)| verdict_of_run(case, run, &declared)).collect();
+    settle_grades(&mut verdicts);
+    (verdicts, runs)
+}
+
+/// Judges recorded answers.
+pub fn verify(recording: &str, file: &GoldenFile) -> Vec<Verdict> {
+    let declared = file.subject.arithmetic.unwrap_or_default();
+    let mut verdicts: Vec<Verdict> = file
+        .cases
+        .par_iter()
+        .map(|recorded| {
+            let mut verdict = blank(&recorded.case, Kind::Golden);
+            verdict.recording = Some(recording.to_owned());
+            let mut previous: Option<(Request, &Answer)> = None;
+            for (step, answer) in recorded.answers.iter().enumerate() {
+                let request = recorded.case.request(step, previous.as_ref().map(|(asked, answer)| (asked, *answer)));
+                take(&mut verdict, step, &request, answer, &declared);
+                previous = Some((request, answer));
+            }
+            verdict
+        })
+        .collect();
+    settle_grades(&mut verdicts);
+    verdicts
+}
+
+/// The verdict on one case that was run.
+pub fn verdict_of_run(case: &Case, run: &CaseRun, declared: &Declared) -> Verdict {
+    let mut verdict = blank(case, Kind::Catalogue);
+    if let Some(skipped) = &run.skipped {
+        verdict.outcome = Outcome::Unsupported;
+        verdict.message = skipped.to_string();
+        return verdict;
+    }
+    for (step, (request, answer)) in run.steps.iter().enumerate() {
+        match answer {
+            Ok(Answer::Unsupported(why)) => {
+                // What a subject does not claim was not sent, so this one is claimed.
+                let message = format!("it claims this case and then says that it cannot do it: {why}");
+                let outcome = if case.level == Level::Required { Outcome::Fail } else { Outcome::Unsupported };
+                worse(&mut verdict, step, outcome, message);
+            }
+            Ok(answer) => take(&mut verdict, step, request, answer, declared),
+            Err(fault @ Fault::WrongTensors(_)) => worse(&mut verdict, step, Outcome::Fail, fault.to_string()),
+            Err(fault) => {
+                let outcome = if fault.is_timeout() { Outcome::Timeout } else { Outcome::Crash };
+                worse(&mut verdict, step, outcome, fault.to_string());
+            }
+        }
+    }
+    verdict
+}
+
+/// Judges one step and keeps the worse of what was and what is.
+fn take(verdict: &mut Verdict, step: usize, request: &Request, answer: &Answer, declared: &Declared) {
+    let expected = Expected::of(&request.call);
+    let judgement = judge(&request.call, &expected, answer, declared);
+    verdict.grade = verdict.grade.max(judgement.grade);
+    let ratio = judgement.ratio();
+    if ratio > verdict.ratio || verdict.ratio.is_none() {
+        verdict.ratio = ratio;
+        if verdict.outcome == Outcome::Pass {
+            verdict.worst = judgement.worst.clone();
+        }
+    }
+    let outcome = match judgement.outcome {
+        Outcome::Fail if verdict.level == Level::Advisory => Outcome::Advisory,
+        outcome => outcome,
+    };
+    if outcome > verdict.outcome {
+        let Judgement { worst, message, .. } = judgement.clone();
+        verdict.worst = worst;
+        if judgement.outcome == Outcome::Fail
+            && let Some(found) = nearest(&request.call, &expected, answer, &judgement, declared)
+        {
+            verdict.nearest_bug = Some(found.bug);
+            verdict.matches_bug = found.matches();
+        }
+        worse(verdict, step, outcome, message);
+    }
+}
+
+fn worse(verdict: &mut Verdict, step: usize, outcome: Outcome, message: String) {
+    if outcome > verdict.outcome {
+        verdict.outcome = outcome;
+        verdict.step = step;
+        verdict.message = message;
+    }
+}
+
+fn blank(case: &Case, kind: Kind) -> Verdict {
+    Verdict {
+        case: case.name.clone(),
+        comment: case.comment.clone(),
+        operation: case.operation().name(),
+        dtype: case.dtype(),
+        kind,
+        recording: None,
+        level: case.level,
+        flags: case.flags.clone(),
+        outcome: Outcome::Pass,
+        ratio: None,
+        grade: None,
+        step: 0,
+        worst: None,
+        nearest_bug: None,
+        matches_bug: false,
+        message: String::new(),
+        known: None,
+        replay: None,
+    }
+}
+
+/// A program is one-pass only if nothing else is wrong with it: where a required case of the same operation and data type
+/// is outside every law, its other failures are `wrong` too.
+fn settle_grades(verdicts: &mut [Verdict]) {
+    let wrong: Vec<(&str, DataType)> = verdicts
+        .iter()
+        .filter(|verdict| verdict.outcome == Outcome::Fail && verdict.grade == Some(Grade::Wrong))
+        .map(|verdict| (verdict.operation, verdict.dtype))
+        .collect();
+    for verdict in verdicts {
+        if verdict.grade == Some(Grade::OnePass) && wrong.contains(&(verdict.operation, verdict.dtype)) {
+            verdict.grade = Some(Grade::Wrong);
+        }
+    }
+}
+
+/// The subject's own words, for reports: `pytorch 2.15.0 (cpu)`.
+pub fn title(hello: &Hello) -> String {
+    let version = if hello.version.is_empty() { String::new() } else { format!(" {}", hello.version) };
+    let device = if hello.device.is_empty() { String::new() } else { format!(" ({})", hello.device) };
+    format!("{}{version}{device}", hello.name)
+}

@@ -1,0 +1,83 @@
+//! Power: what a case can see. A bound that never fires is worthless, so the effect of every planted bug is measured.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use crate::arithmetic::DataType;
+use crate::case::{Answer, Case, Declared, Flag, Level, Request};
+use crate::judge::{Expected, Outcome, judge};
+use crate::subject::answer_by;
+use crate::subject::planted::{BUGS, Bug};
+
+/// A bug counts as exposed where it moves an answer by at least this many bounds: twice what a correct program at one end
+/// of its bound and a planted one at the other could hide.
+pub const EXPOSED: f64 = 4.0;
+
+/// The effect of a bug on a case as a multiple of the bound: infinite where no rounding could explain it (a refusal, a
+/// counter, a NaN), 0 where the case does not show it.
+pub fn effect(case: &Case, bug: &Bug) -> f64 {
+    if !bug.operations.contains(&case.operation().name()) {
+        return 0.0;
+    }
+    let recipe = bug.recipe();
+    let mut largest: f64 = 0.0;
+    let mut previous: Option<(Request, Answer)> = None;
+    for step in 0..case.steps.len() {
+        let request = case.request(step, previous.as_ref().map(|(asked, answer)| (asked, answer)));
+        let answer = answer_by(&request.call, &recipe);
+        let judgement = judge(&request.call, &Expected::of(&request.call), &answer, &Declared::default());
+        if judgement.outcome == Outcome::Fail {
+            largest = largest.max(judgement.ratio().unwrap_or(f64::INFINITY));
+        }
+        previous = Some((request, answer));
+    }
+    largest
+}
+
+/// The bug classes that each case exposes, as `exposed.txt` has them.
+pub fn exposed(cases: &[Case]) -> String {
+    let lines: Vec<String> = cases
+        .par_iter()
+        .map(|case| {
+            let mut classes: Vec<&str> =
+                BUGS.iter().filter(|bug| effect(case, bug) >= EXPOSED).map(|bug| bug.flag.name()).collect();
+            classes.dedup();
+            if classes.is_empty() { String::new() } else { format!("{} {}\n", case.name, classes.join(" ")) }
+        })
+        .collect();
+    lines.concat()
+}
+
+/// For each bug, operation and data type the largest effect over the required cases, and the case that has it.
+pub fn table(cases: &[Case]) -> BTreeMap<(&'static str, &'static str, DataType), (f64, String)> {
+    let effects: Vec<_> = cases
+        .par_iter()
+        .filter(|case| case.level == Level::Required)
+        .flat_map_iter(|case| {
+            let key = (case.operation().name(), case.dtype());
+            BUGS.iter()
+                .filter(move |bug| bug.operations.contains(&key.0))
+                .map(move |bug| ((bug.name, key.0, key.1), effect(case, bug), case.name.clone()))
+        })
+        .collect();
+    let mut table = BTreeMap::new();
+    for (key, effect, name) in effects {
+        let best = table.entry(key).or_insert((-1.0, String::new()));
+        if effect > best.0 {
+            *best = (effect, name);
+        }
+    }
+    table
+}
+
+/// The flags of a class that no required case of `dtype` shows for `operation`.
+pub fn blind(cases: &[Case]) -> Vec<(Flag, &'static str, DataType)> {
+    let mut best: BTreeMap<(Flag, &'static str, DataType), f64> = BTreeMap::new();
+    for ((bug, operation, dtype), (effect, _)) in table(cases) {
+        let flag = Bug::from_name(bug).expect("the table is made of bugs").flag;
+        let entry = best.entry((flag, operation, dtype)).or_insert(0.0);
+        *entry = entry.max(effect);
+    }
+    best.into_iter().filter(|(_, effect)| *effect < EXPOSED).map(|(key, _)| key).collect()
+}

@@ -1,0 +1,415 @@
+//! Documents: safetensors byte strings whose metadata key `normative` holds JSON text.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use safetensors::{Dtype, View};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::one_line;
+use crate::arithmetic::DataType;
+use crate::tensor::{NotATensor, Tensor, Tensors};
+
+/// A complete safetensors byte string: JSON and tensors.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The JSON of the metadata key `normative`.
+    pub metadata: Value,
+    /// The tensors.
+    pub tensors: Tensors,
+}
+
+/// Bytes that are no document. Positions count from the document's first byte.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DocumentError {
+    /// Fewer than the eight bytes of the header's length.
+    #[error("{0} bytes are no document: it begins with the 8 bytes of its header's length")]
+    TooShort(usize),
+    /// The header would end after the last byte.
+    #[error("byte 0: the header is said to take {declared} bytes, but only {available} follow")]
+    HeaderTooLong {
+        /// The header's length, as declared.
+        declared: u64,
+        /// Bytes that follow.
+        available: usize,
+    },
+    /// The header is not UTF-8.
+    #[error("byte {0}: the header is not UTF-8")]
+    NotUtf8(usize),
+    /// The header is no JSON object, or has a key twice.
+    #[error("header (from byte 8): {0}")]
+    Header(String),
+    /// `__metadata__` does not map `normative` to a string.
+    #[error("header (from byte 8): `__metadata__` must hold the key `normative` with JSON text as its value")]
+    NoMetadata,
+    /// The text under `normative` is no JSON, has a key twice, nests too deeply, or has a number out of range.
+    #[error("the JSON of `normative`: {0}")]
+    Metadata(String),
+    /// A tensor's entry is not `{"dtype", "shape", "data_offsets"}`.
+    #[error("tensor `{tensor}`: {reason}")]
+    Entry {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with its entry.
+        reason: String,
+    },
+    /// A data type other than those of the protocol.
+    #[error("tensor `{tensor}`: the data type `{dtype}` is none of F64, F32, F16, BF16, I64")]
+    UnsupportedType {
+        /// The tensor.
+        tensor: String,
+        /// Its data type.
+        dtype: String,
+    },
+    /// A shape of more than 64 dimensions, or that no memory could hold.
+    #[error("tensor `{tensor}`: no tensor can have {rank} dimensions of these sizes")]
+    ImpossibleShape {
+        /// The tensor.
+        tensor: String,
+        /// Its number of dimensions.
+        rank: usize,
+    },
+    /// Tensors overlap, leave a gap, or reach beyond the last byte.
+    #[error("tensor `{tensor}`: data_offsets [{begin}, {end}] should begin at {due} and end by {available}")]
+    Offsets {
+        /// The tensor.
+        tensor: String,
+        /// Its first byte, counted from the end of the header.
+        begin: u64,
+        /// The byte after its last.
+        end: u64,
+        /// Where the tensor before it ends.
+        due: usize,
+        /// Bytes that follow the header.
+        available: usize,
+    },
+    /// A tensor has more or fewer bytes than its shape and data type take.
+    #[error("tensor `{tensor}`: {source}")]
+    WrongBytes {
+        /// The tensor.
+        tensor: String,
+        /// Both counts.
+        source: NotATensor,
+    },
+    /// Bytes that belong to no tensor follow the last.
+    #[error("the tensors take {used} bytes, but {available} follow the header")]
+    Trailing {
+        /// Bytes that the tensors take.
+        used: usize,
+        /// Bytes that there are.
+        available: usize,
+    },
+}
+
+impl Document {
+    /// Reads a document. Metadata keys other than `normative` are ignored.
+    ///
+    /// # Errors
+    /// A [`DocumentError`] if `bytes` are anything but a document: each variant says its condition.
+    pub fn read(bytes: &[u8]) -> Result<Document, DocumentError> {
+        let (header, data) = split(bytes)?;
+        let mut header = parse(header).map_err(DocumentError::Header)?;
+        let Value::Object(entries) = &mut header else {
+            return Err(DocumentError::Header("it is no JSON object".into()));
+        };
+        let metadata = entries.shift_remove("__metadata__");
+        let text = metadata.as_ref().and_then(|m| m.get("normative")?.as_str()).ok_or(DocumentError::NoMetadata)?;
+        let metadata = parse(text).map_err(DocumentError::Metadata)?;
+        Ok(Document { metadata, tensors: read_tensors(entries, data)? })
+    }
+
+    /// The document's bytes, always the same for the same content: tensors by falling alignment, then by name, the
+    /// header padded to a multiple of eight bytes.
+    ///
+    /// ```
+    /// use normative::golden::Document;
+    /// use normative::{Tensor, Tensors};
+    /// let tensors = Tensors::from([("num_batches_tracked".to_owned(), Tensor::counter(3))]);
+    /// let document = Document { metadata: serde_json::json!({"type": "answer", "id": 1}), tensors };
+    /// let back = Document::read(&document.write()).unwrap();
+    /// assert_eq!(back.metadata["id"], 1);
+    /// assert_eq!(back.tensors["num_batches_tracked"].as_counter(), Some(3));
+    /// ```
+    ///
+    /// # Panics
+    /// If a tensor is called `__metadata__`, or the header takes more than 100 MB.
+    pub fn write(&self) -> Vec<u8> {
+        serialize(&self.tensors, Some(HashMap::from([("normative".to_owned(), self.metadata.to_string())])))
+    }
+}
+
+/// The tensors' bytes in the order in which [`Document::write`] writes them.
+pub(super) fn tensor_data(tensors: &Tensors) -> Vec<u8> {
+    let bytes = serialize(tensors, None);
+    let (_, data) = split(&bytes).expect("a document");
+    data.to_vec()
+}
+
+/// The header's text and the tensors' bytes.
+pub(super) fn split(bytes: &[u8]) -> Result<(&str, &[u8]), DocumentError> {
+    let (length, rest) = bytes.split_first_chunk().ok_or(DocumentError::TooShort(bytes.len()))?;
+    let declared = u64::from_le_bytes(*length);
+    let (header, data) = usize::try_from(declared)
+        .ok()
+        .and_then(|length| rest.split_at_checked(length))
+        .ok_or(DocumentError::HeaderTooLong { declared, available: rest.len() })?;
+    let header = std::str::from_utf8(header).map_err(|error| DocumentError::NotUtf8(8 + error.valid_up_to()))?;
+    Ok((header, data))
+}
+
+/// A tensor's entry in the header.
+#[derive(serde::Deserialize)]
+struct Info {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (u64, u64),
+}
+
+fn read_tensors(entries: &Map<String, Value>, data: &[u8]) -> Result<Tensors, DocumentError> {
+    let read_info = |(name, entry): (&String, &Value)| match Info::deserialize(entry) {
+        Ok(info) => Ok((name.clone(), info)),
+        Err(error) => Err(DocumentError::Entry { tensor: one_line(name), reason: one_line(&error.to_string()) }),
+    };
+    let mut infos: Vec<(String, Info)> = entries.iter().map(read_info).collect::<Result<_, _>>()?;
+    infos.sort_by_key(|(_, info)| info.data_offsets);
+    let mut used = 0;
+    let mut tensors = Tensors::new();
+    for (name, info) in infos {
+        let (begin, end) = info.data_offsets;
+        let bytes = usize::try_from(end).ok().filter(|_| begin == used as u64).and_then(|end| data.get(used..end));
+        let bytes = bytes.ok_or_else(|| DocumentError::Offsets {
+            tensor: one_line(&name),
+            begin,
+            end,
+            due: used,
+            available: data.len(),
+        })?;
+        used += bytes.len();
+        let tensor = read_tensor(&name, &info, bytes)?;
+        tensors.insert(name, tensor);
+    }
+    if used < data.len() {
+        return Err(DocumentError::Trailing { used, available: data.len() });
+    }
+    Ok(tensors)
+}
+
+fn read_tensor(name: &str, info: &Info, bytes: &[u8]) -> Result<Tensor, DocumentError> {
+    const TYPES: [DataType; 5] = [DataType::F64, DataType::F32, DataType::F16, DataType::BF16, DataType::I64];
+    let dtype = TYPES
+        .into_iter()
+        .find(|t| t.name() == info.dtype)
+        .ok_or_else(|| DocumentError::UnsupportedType { tensor: one_line(name), dtype: one_line(&info.dtype) })?;
+    // A shape with a zero has no bytes whatever its other sizes are, but strides made of them must not overflow.
+    let mut sizes = info.shape.iter().filter(|&&size| size > 0);
+    let volume = sizes.try_fold(dtype.size(), |n, &size| n.checked_mul(size));
+    if info.shape.len() > 64 || volume.is_none_or(|n| n > isize::MAX as usize) {
+        return Err(DocumentError::ImpossibleShape { tensor: one_line(name), rank: info.shape.len() });
+    }
+    Tensor::from_bytes(dtype, &info.shape, bytes)
+        .map_err(|source| DocumentError::WrongBytes { tensor: one_line(name), source })
+}
+
+fn serialize(tensors: &Tensors, metadata: Option<HashMap<String, String>>) -> Vec<u8> {
+    assert!(!tensors.contains_key("__metadata__"), "`__metadata__` is no name for a tensor");
+    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, Viewed(tensor))), metadata)
+        .expect("a header of less than 100 MB")
+}
+
+struct Viewed<'a>(&'a Tensor);
+
+impl View for Viewed<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.0.dtype() {
+            DataType::F64 => Dtype::F64,
+            DataType::F32 => Dtype::F32,
+            DataType::F16 => Dtype::F16,
+            DataType::BF16 => Dtype::BF16,
+            DataType::I64 => Dtype::I64,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0.to_bytes().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.len() * self.0.dtype().size()
+    }
+}
+
+/// JSON in which no object has a key twice; it nests at most 127 deep.
+fn parse(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map(|Strict(value)| value).map_err(|error| one_line(&error.to_string()))
+}
+
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Strict)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Strict(value)) = sequence.next_element()? {
+            values.push(value);
+        }
+        Ok(values.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((key, Strict(value))) = map.next_entry::<String, Strict>()? {
+            if object.contains_key(&key) {
+                return Err(A::Error::custom(format!("the key {key:?} is there twice")));
+            }
+            object.insert(key, value);
+        }
+        Ok(object.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn bytes(header: &str, data: &[u8]) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+    }
+
+    /// A document whose header holds `entries` besides the metadata.
+    fn with_entries(entries: &str, data: &[u8]) -> Vec<u8> {
+        bytes(&format!(r#"{{"__metadata__":{{"normative":"{{}}"}},{entries}}}"#), data)
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_safetensors_crate_and_do_not_depend_on_order() {
+        let tensors = Tensors::from([
+            ("b".to_owned(), Tensor::rounded(DataType::F16, &[3], vec![1.0, 2.0, 3.0])),
+            ("a".to_owned(), Tensor::counter(-1)),
+            ("c".to_owned(), Tensor::rounded(DataType::F64, &[1, 1], vec![f64::NAN])),
+        ]);
+        let document = Document { metadata: json!({"z": 1e-5, "a": [null, true, -1, "é\n"]}), tensors };
+        let written = document.write();
+        let theirs = safetensors::SafeTensors::deserialize(&written).unwrap();
+        assert_eq!(theirs.names().len(), 3);
+        assert_eq!(theirs.tensor("b").unwrap().data(), document.tensors["b"].to_bytes());
+        let back = Document::read(&written).unwrap();
+        assert_eq!(back.metadata, document.metadata);
+        assert!(back.tensors["c"].same_bits(&document.tensors["c"]));
+        assert_eq!(back.write(), written);
+    }
+
+    #[test]
+    fn hostile_headers_are_typed_errors() {
+        let cases: Vec<(Vec<u8>, &str)> = vec![
+            (vec![1, 2, 3], "3 bytes are no document"),
+            ((1_u64 << 63).to_le_bytes().to_vec(), "said to take 9223372036854775808 bytes, but only 0 follow"),
+            (bytes("{\u{e9}", b"")[..9].to_vec(), "said to take 3 bytes, but only 1"),
+            ([&2_u64.to_le_bytes()[..], b"{\xff"].concat(), "byte 9: the header is not UTF-8"),
+            (bytes("{", b""), "header (from byte 8): EOF"),
+            (bytes("[]", b""), "no JSON object"),
+            (bytes(&"[".repeat(1_000_000), b""), "recursion limit"),
+            (bytes("{}", b""), "must hold the key `normative`"),
+            (bytes(r#"{"__metadata__":{"other":"{}"}}"#, b""), "must hold the key `normative`"),
+            (bytes(r#"{"__metadata__":{"normative":{}}}"#, b""), "must hold the key `normative`"),
+            (bytes(r#"{"__metadata__":{"normative":"{"}}"#, b""), "the JSON of `normative`: EOF"),
+            (bytes(r#"{"__metadata__":{"normative":"1e999"}}"#, b""), "number out of range"),
+            (bytes(r#"{"__metadata__":{"normative":"{}"},"__metadata__":{"normative":"{}"}}"#, b""), "twice"),
+            (
+                bytes(r#"{"__metadata__":{"normative":"{\"a\":1,\"\\u0061\":2}"}}"#, b""),
+                r#"the key "a" is there twice"#,
+            ),
+            (with_entries(r#""x":{"dtype":"F32","shape":[1]}"#, &[0; 4]), "tensor `x`: missing field `data_offsets`"),
+            (with_entries(r#""x":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}"#, &[0; 4]), "tensor `x`: invalid"),
+            (with_entries(r#""x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}"#, &[0; 4]), "data type `U8` is none"),
+            (with_entries(r#""x":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}"#, &[0; 4]), "takes 8 bytes, not 4"),
+            (with_entries(r#""x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#, &[0; 5]), "take 4 bytes, but 5"),
+            (with_entries(r#""x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#, &[0; 3]), "end by 3"),
+            (with_entries(r#""x":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}"#, &[0; 8]), "should begin at 0"),
+            (
+                with_entries(r#""x":{"dtype":"F32","shape":[0],"data_offsets":[0,-1]}"#, b""),
+                "tensor `x`: invalid value",
+            ),
+            (
+                with_entries(
+                    r#""x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"y":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#,
+                    &[0; 4],
+                ),
+                "tensor `y`: data_offsets [0, 4] should begin at 4",
+            ),
+            (
+                with_entries(r#""x":{"dtype":"F32","shape":[18446744073709551615,16],"data_offsets":[0,8]}"#, &[0; 8]),
+                "no tensor can have 2 dimensions",
+            ),
+            (
+                with_entries(r#""x":{"dtype":"F32","shape":[0,9223372036854775807,9],"data_offsets":[0,0]}"#, b""),
+                "no tensor can have 3 dimensions",
+            ),
+            (
+                with_entries(
+                    &format!(r#""x":{{"dtype":"F32","shape":[{}1],"data_offsets":[0,4]}}"#, "1,".repeat(64)),
+                    &[0; 4],
+                ),
+                "no tensor can have 65 dimensions",
+            ),
+        ];
+        for (document, expected) in cases {
+            let message = Document::read(&document).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message:?} should say {expected:?}");
+            assert_eq!(message.lines().count(), 1);
+            assert!(message.len() < 500);
+        }
+    }
+
+    #[test]
+    fn empty_tensors_and_scalars_are_tensors() {
+        let header = r#""b":{"dtype":"F32","shape":[0,3],"data_offsets":[0,0]},"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]}"#;
+        let document = Document::read(&with_entries(header, &1.5_f32.to_le_bytes())).unwrap();
+        assert_eq!(document.tensors["b"].shape(), [0, 3]);
+        assert_eq!(document.tensors["a"].get(0), 1.5);
+    }
+}

@@ -1,0 +1,53 @@
+//! From a law to a bound for each element of each output: how far a good program's answer may lie from the truth.
+
+use crate::arithmetic::{DataType, Format, Law, Tracker};
+use crate::case::{Declared, Step};
+use crate::operation::{Plan, Rule};
+use crate::tensor::Tensors;
+
+/// The bounds of a step's outputs under one law.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// The largest error before the result is stored, in the accumulating type.
+    errors: Tensors<Vec<f64>>,
+    accumulator: Format,
+}
+
+impl Bounds {
+    /// Bounds for a program that `declared` how it sums.
+    pub fn of(step: &Step, plan: &Plan, law: Law, declared: &Declared) -> Bounds {
+        let accumulator = accumulator(step.tensors["input"].dtype(), declared);
+        let tracker = tracker(law, accumulator, declared);
+        let outputs = step.operation.forward(&tracker, plan, &step.values(|x| x), &Rule::default());
+        let errors = outputs.tensors.into_iter();
+        let errors = errors.map(|(name, output)| (name, output.values.iter().map(|tracked| tracked.error).collect()));
+        Bounds { errors: errors.collect(), accumulator }
+    }
+
+    /// The bound of element `index` of output `name`, whose true value is `value`, stored in `format`.
+    ///
+    /// ```text
+    /// in the accumulating type   B + 4η          in a narrower one   B(1 + u_out) + u_out·|z| + η
+    /// ```
+    /// with η half the smallest subnormal of the type it is stored in.
+    pub fn stored(&self, name: &str, index: usize, value: f64, format: Format) -> f64 {
+        let error = self.errors[name][index];
+        if format == self.accumulator {
+            return error + 4.0 * format.half_subnormal();
+        }
+        let u = format.unit_roundoff();
+        error * (1.0 + u) + u * value.abs() + format.half_subnormal()
+    }
+}
+
+/// The bound's arithmetic for a law.
+pub fn tracker(law: Law, accumulator: Format, declared: &Declared) -> Tracker {
+    Tracker { law, unit: accumulator.unit_roundoff(), depth: declared.depth }
+}
+
+/// The type that an input of type `input` is accumulated in: F64 for F64, F32 for all others, unless a wider one was
+/// declared.
+pub fn accumulator(input: DataType, declared: &Declared) -> Format {
+    let own = input.accumulator();
+    if declared.accumulate == Some(DataType::F64) || own == DataType::F64 { Format::F64 } else { Format::F32 }
+}

@@ -1,0 +1,115 @@
+//! What is true of a step: each output as a value with a radius and correctly rounded, or the refusal.
+
+use crate::arithmetic::{DataType, DoubleDouble, Format, Reference, Truth};
+use crate::case::{COUNTER, Step};
+use crate::judge::exact::ExactAnswers;
+use crate::operation::{Call, Plan, Refusal, Rule};
+use crate::tensor::{Tensor, Tensors};
+
+/// A radius above this part of the value cannot judge: the oracle is asked.
+const SHARP: f64 = 8.470329472543003e-22; // 2⁻⁷⁰
+
+/// What is true of a step.
+#[derive(Clone, Debug)]
+pub enum Expected {
+    /// The operation answers.
+    Tensors {
+        /// The floating-point outputs.
+        tensors: Tensors<TrueTensor>,
+        /// The counter after the call, if one was sent.
+        num_batches_tracked: Option<i64>,
+        /// How it answers.
+        plan: Plan,
+    },
+    /// The operation refuses.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// The state after the call.
+        state: Tensors,
+    },
+}
+
+/// One output, as it truly is.
+#[derive(Clone, Debug)]
+pub struct TrueTensor {
+    /// The sizes of the dimensions.
+    pub shape: Vec<usize>,
+    /// The data type that an implementation answers in.
+    pub dtype: DataType,
+    /// Value and radius.
+    pub values: Vec<Truth>,
+    /// The value rounded once to `dtype`.
+    pub rounded: Vec<f64>,
+}
+
+impl Expected {
+    /// The truth of a step.
+    ///
+    /// ```
+    /// use normative::case::Step;
+    /// use normative::judge::Expected;
+    /// use normative::{Tensor, Tensors};
+    /// let operation = serde_json::from_str(r#"{"name": "layer_norm", "normalized_shape": [2], "eps": 0.0}"#).unwrap();
+    /// let input = Tensor::from(ndarray::arr1(&[0.1_f32, 0.3]).into_dyn());
+    /// let step = Step::forward(operation, Tensors::from([("input".to_owned(), input)]));
+    /// let Expected::Tensors { tensors, .. } = Expected::of(&step) else { panic!("refused") };
+    /// assert_eq!(tensors["output"].rounded, [-1.0, 1.0]);
+    /// ```
+    pub fn of(step: &Step) -> Expected {
+        let rule = Rule::default();
+        let descriptions = step.descriptions();
+        let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
+        let plan = match step.operation.plan(&call, &rule) {
+            Ok(plan) => plan,
+            Err(refused) => {
+                let mut state = Tensors::new();
+                for &name in step.operation.signature().state {
+                    if let Some(tensor) = step.tensors.get(name) {
+                        state.insert(name.to_owned(), tensor.clone());
+                    }
+                }
+                if let Some(batches) = refused.num_batches_tracked {
+                    state.insert(COUNTER.to_owned(), Tensor::counter(batches));
+                }
+                return Expected::Refused { refusal: refused.refusal, state };
+            }
+        };
+        let values = step.values(|x| x);
+        let outputs = step.operation.forward(&Reference, &plan, &values, &rule);
+        let mut oracle = ExactAnswers::new(&plan, &values);
+        let tensors = outputs.tensors.into_iter().map(|(name, output)| {
+            let dtype = step.output_dtype(&name);
+            let format = dtype.format().expect("outputs are floating-point");
+            let mut truths = output.values;
+            let rounded = truths
+                .iter_mut()
+                .enumerate()
+                .map(|(index, truth)| decide(truth, format, || oracle.element(&name, index)))
+                .collect();
+            (name, TrueTensor { shape: output.shape, dtype, values: truths, rounded })
+        });
+        Expected::Tensors { tensors: tensors.collect(), num_batches_tracked: outputs.num_batches_tracked, plan }
+    }
+}
+
+/// The truth rounded to `format`: by its radius, and where that cannot tell by the oracle, which sharpens the truth too.
+fn decide(truth: &mut Truth, format: Format, exact: impl FnOnce() -> Option<crate::arithmetic::exact::Exact>) -> f64 {
+    let sharp = truth.radius <= SHARP * truth.value.hi.abs();
+    if let (true, Some(rounded)) = (sharp, truth.round(format)) {
+        return rounded;
+    }
+    let Some(exact) = exact() else {
+        return format.round_double_double(truth.value);
+    };
+    let (value, radius) = exact.double_double();
+    *truth = Truth { value, radius };
+    exact.round(format)
+}
+
+impl TrueTensor {
+    /// The value of element `index`.
+    pub fn value(&self, index: usize) -> DoubleDouble {
+        self.values[index].value
+    }
+}

@@ -1,0 +1,209 @@
+//! The judge: from the truth, a bound and an answer to a verdict.
+//!
+//! An answer is judged by the weakest *good* law that it needs: two passes, two passes folded, updating, updating folded
+//! (see [`Law`]). Outside all of them it fails; whether it is unstable or wrong, the grade says.
+
+mod bound;
+pub mod exact;
+mod expected;
+mod verdict;
+
+pub use bound::{Bounds, accumulator, tracker};
+pub use expected::{Expected, TrueTensor};
+pub use verdict::{Grade, Judgement, Outcome, Worst};
+
+use crate::arithmetic::{DoubleDouble, Law};
+use crate::case::{Answer, COUNTER, Declared, Step};
+use crate::operation::{Plan, RefusalKind};
+use crate::tensor::{Tensor, Tensors};
+use verdict::ratio;
+
+/// Judges one answer. Its tensors must have the names, shapes and data types that the step asks for
+/// (see [`crate::subject::check_answer`]).
+pub fn judge(step: &Step, expected: &Expected, answer: &Answer, declared: &Declared) -> Judgement {
+    match (expected, answer) {
+        (_, Answer::Unsupported(why)) => Judgement {
+            outcome: Outcome::Unsupported,
+            message: format!("it says that it cannot do this: {why}"),
+            ..Judgement::pass()
+        },
+        (Expected::Tensors { tensors, num_batches_tracked, plan }, Answer::Tensors(answers)) => {
+            if let Some(miss) = judge_counter(*num_batches_tracked, answers) {
+                return miss;
+            }
+            judge_tensors(step, plan, tensors, answers, declared)
+        }
+        (Expected::Refused { refusal, state }, Answer::Refused { refusal: said, state: answers }) => {
+            if refusal.kind == RefusalKind::TooFewValues && said.kind != RefusalKind::TooFewValues {
+                return Judgement::fail(format!(
+                    "it refuses for another reason ({}): {}; expected {}",
+                    said.kind.name(),
+                    said.message,
+                    refusal
+                ));
+            }
+            judge_state(state, answers)
+        }
+        (Expected::Refused { refusal, .. }, Answer::Tensors(_)) => {
+            Judgement::fail(format!("it answers where it must refuse ({}): {}", refusal.kind.name(), refusal.message))
+        }
+        (Expected::Tensors { .. }, Answer::Refused { refusal, .. }) => {
+            Judgement::fail(format!("it refuses ({}) where it must answer: {}", refusal.kind.name(), refusal.message))
+        }
+    }
+}
+
+fn judge_counter(expected: Option<i64>, answers: &Tensors) -> Option<Judgement> {
+    let actual = answers.get(COUNTER).and_then(Tensor::as_counter)?;
+    let expected = expected?;
+    let message = format!("{COUNTER} is {actual} after the call, expected {expected}");
+    (actual != expected).then(|| Judgement::fail(message))
+}
+
+/// State after a refusal: nothing moves but the counter, so the values are those that were sent.
+fn judge_state(expected: &Tensors, answers: &Tensors) -> Judgement {
+    if let Some(miss) = judge_counter(expected.get(COUNTER).and_then(Tensor::as_counter), answers) {
+        return miss;
+    }
+    for (name, answer) in answers.iter().filter(|(name, _)| *name != COUNTER) {
+        match expected.get(name) {
+            Some(tensor) if !tensor.same_bits(answer) => {
+                return Judgement::fail(format!("{name} has changed in a call that was refused"));
+            }
+            _ => {}
+        }
+    }
+    Judgement::pass()
+}
+
+/// What one walk over an answer's elements finds.
+#[derive(Default)]
+struct Walk {
+    worst: Option<Worst>,
+    /// A NaN or an infinity where the truth has another of them: advisory.
+    soft: Option<String>,
+}
+
+fn judge_tensors(
+    step: &Step,
+    plan: &Plan,
+    expected: &Tensors<TrueTensor>,
+    answers: &Tensors,
+    declared: &Declared,
+) -> Judgement {
+    let laws = if plan.centred { &Law::GOOD[..] } else { &Law::GOOD[..1] };
+    let mut walk = Walk::default();
+    for &law in laws {
+        walk = walk_elements(step, plan, expected, answers, law, declared);
+        if walk.worst.as_ref().is_none_or(|worst| worst.ratio() <= 1.0) {
+            let exact = is_exact(expected, answers);
+            let grade = if exact { Grade::Exact } else { Grade::of(law) };
+            return passed(walk, grade);
+        }
+    }
+    let unstable = plan.centred
+        && walk_elements(step, plan, expected, answers, Law::ONE_PASS, declared)
+            .worst
+            .is_none_or(|worst| worst.ratio() <= 1.0);
+    let worst = walk.worst.expect("a walk without a worst element passes");
+    let message = describe(&worst, unstable);
+    let grade = Some(if unstable { Grade::OnePass } else { Grade::Wrong });
+    Judgement { outcome: Outcome::Fail, grade, worst: Some(worst), message }
+}
+
+fn passed(walk: Walk, grade: Grade) -> Judgement {
+    let (outcome, message) = match walk.soft {
+        Some(message) => (Outcome::Advisory, message),
+        None => (Outcome::Pass, String::new()),
+    };
+    let grade = walk.worst.is_some().then_some(grade);
+    Judgement { outcome, grade, worst: walk.worst, message }
+}
+
+fn describe(worst: &Worst, unstable: bool) -> String {
+    let Worst { tensor, index, expected, actual, error, bound } = worst;
+    if actual.is_nan() || !error.is_finite() {
+        return format!("{tensor}{index:?} is {actual}, expected {expected}");
+    }
+    let why = if unstable { "; the variance is computed in an unstable way" } else { "" };
+    format!(
+        "{tensor}{index:?} is {actual:e}, expected {expected:e}: off by {error:.3e}, {:.3} times the bound {bound:.3e}{why}",
+        worst.ratio()
+    )
+}
+
+fn walk_elements(
+    step: &Step,
+    plan: &Plan,
+    expected: &Tensors<TrueTensor>,
+    answers: &Tensors,
+    law: Law,
+    declared: &Declared,
+) -> Walk {
+    let bounds = Bounds::of(step, plan, law, declared);
+    let mut walk = Walk::default();
+    let mut largest = -1.0;
+    for (name, tensor) in expected {
+        let Some(answer) = answers.get(name) else { continue };
+        let format = tensor.dtype.format().expect("outputs are floating-point");
+        for (index, truth) in tensor.values.iter().enumerate() {
+            let actual = answer.get(index);
+            let value = truth.value.hi;
+            let place = || (name.clone(), unravel(index, &tensor.shape));
+            let (error, bound) = if truth.is_finite() {
+                let bound = bounds.stored(name, index, value, format);
+                if value.abs() + bound > format.max_finite() {
+                    continue;
+                }
+                // An infinite bound says nothing, but NaN where the truth is finite is a violation all the same.
+                if actual.is_nan() && !bound.is_nan() {
+                    (f64::INFINITY, bound.min(f64::MAX))
+                } else if bound.is_nan() {
+                    continue;
+                } else {
+                    let error = (DoubleDouble::from(actual) - truth.value).abs().hi;
+                    let error = if actual.is_finite() { (error - truth.radius).max(0.0) } else { f64::INFINITY };
+                    (error, bound)
+                }
+            } else if truth.radius != 0.0 {
+                // Beyond what double-double arithmetic holds, hence beyond the type.
+                continue;
+            } else if actual.is_finite() {
+                (f64::INFINITY, 0.0)
+            } else {
+                let same = actual.is_nan() && value.is_nan() || actual == value;
+                if !same && walk.soft.is_none() {
+                    let (tensor, index) = place();
+                    walk.soft = Some(format!("{tensor}{index:?} is {actual}, expected {value}"));
+                }
+                continue;
+            };
+            let multiple = ratio(error, bound);
+            if multiple > largest {
+                largest = multiple;
+                let (tensor, index) = place();
+                walk.worst = Some(Worst { tensor, index, expected: value, actual, error, bound });
+            }
+        }
+    }
+    walk
+}
+
+/// Whether every element is the correctly rounded truth.
+fn is_exact(expected: &Tensors<TrueTensor>, answers: &Tensors) -> bool {
+    expected.iter().all(|(name, tensor)| {
+        let Some(answer) = answers.get(name) else { return true };
+        let mut rounded = tensor.rounded.iter().enumerate();
+        rounded.all(|(index, &value)| answer.get(index) == value || value.is_nan() && answer.get(index).is_nan())
+    })
+}
+
+/// The index of flat position `position` in an array of shape `shape`.
+fn unravel(mut position: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (place, &size) in index.iter_mut().zip(shape).rev() {
+        *place = position % size.max(1);
+        position /= size.max(1);
+    }
+    index
+}

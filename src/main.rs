@@ -1,0 +1,2 @@
+//! The command `normative`.
+fn main() {}

@@ -1,0 +1,294 @@
+//! Operations: each norm variant is defined once, over group kernels, and runs in every arithmetic.
+//!
+//! A definition knows three things: its [`Signature`] (tensors, states, what is differentiable), its plan (which
+//! elements share statistics, or why the call is refused) and its forward pass. To add one, write a file beside
+//! `layer_norm.rs` and a line in the list `operations!` below.
+
+mod batch_norm;
+mod group_norm;
+mod layer_norm;
+mod normalization;
+mod partition;
+mod rms_norm;
+mod rule;
+
+use serde::{Deserialize, Serialize};
+
+pub use batch_norm::BatchNorm;
+pub use group_norm::GroupNorm;
+pub use layer_norm::LayerNorm;
+pub use normalization::{Output, Outputs, Plan, Source};
+pub use partition::{ParameterIndex, Partition};
+pub use rms_norm::RmsNorm;
+pub use rule::{MomentumSense, OneValue, Rule, Updates};
+
+use crate::arithmetic::{Arithmetic, DataType};
+use crate::tensor::Tensors;
+
+/// Whether a layer trains (batch statistics, running statistics move) or evaluates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Training.
+    Train,
+    /// Evaluation; operations without modes get this one and ignore it.
+    Eval,
+}
+
+/// The set of conventions that an operation follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// PyTorch's modules.
+    #[default]
+    Pytorch,
+}
+
+impl Dialect {
+    fn is_default(&self) -> bool {
+        *self == Dialect::default()
+    }
+}
+
+/// Why an operation does not answer a call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("refused ({}): {message}", kind.name())]
+pub struct Refusal {
+    /// The first kind that applies, in the order of [`RefusalKind`].
+    pub kind: RefusalKind,
+    /// What was wrong and what would be right.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(kind: RefusalKind, message: impl Into<String>) -> Refusal {
+        Refusal { kind, message: message.into() }
+    }
+}
+
+/// The kinds of refusal, first that applies first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// A mix of data types that the operation does not take.
+    Dtype,
+    /// A rank or a size that does not fit.
+    Shape,
+    /// A hyper-parameter, or a missing statistic.
+    Parameter,
+    /// No elements where some are needed.
+    Empty,
+    /// One value where a variance is asked for.
+    TooFewValues,
+    /// Anything else.
+    Other,
+}
+
+impl RefusalKind {
+    /// The name in the protocol.
+    pub fn name(self) -> &'static str {
+        match self {
+            RefusalKind::Dtype => "dtype",
+            RefusalKind::Shape => "shape",
+            RefusalKind::Parameter => "parameter",
+            RefusalKind::Empty => "empty",
+            RefusalKind::TooFewValues => "too_few_values",
+            RefusalKind::Other => "other",
+        }
+    }
+}
+
+/// What a tensor is, without its elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Data type of the elements.
+    pub dtype: DataType,
+    /// Sizes of the dimensions.
+    pub shape: Vec<usize>,
+}
+
+/// The tensors of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Tensors that every request has.
+    pub required: &'static [&'static str],
+    /// Tensors that may be absent.
+    pub optional: &'static [&'static str],
+    /// Outputs of every answer.
+    pub outputs: &'static [&'static str],
+    /// Inputs that are outputs too, if they were sent: the next step gets the answer's.
+    pub state: &'static [&'static str],
+    /// Whether training and evaluation differ.
+    pub modes: bool,
+}
+
+/// A norm variant, defined once for every arithmetic.
+pub trait Definition {
+    /// The name in the protocol, in snake case.
+    const NAME: &'static str;
+
+    /// The tensors that go in and come out.
+    fn signature(&self) -> Signature;
+
+    /// Which elements share statistics, and what moves; made from shapes alone.
+    ///
+    /// # Errors
+    /// The refusal of the layer that the dialect names, with the counter that the layer has counted before it.
+    fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused>;
+
+    /// The outputs, in any arithmetic; by default those of the family of [`normalization`]. `plan` must come from [`Definition::plan`] with the same shapes.
+    fn forward<A: Arithmetic>(
+        &self,
+        arithmetic: &A,
+        plan: &Plan,
+        tensors: &Tensors<Vec<A::Input>>,
+        rule: &Rule,
+    ) -> Outputs<A::Real> {
+        normalization::forward(arithmetic, plan, tensors, rule)
+    }
+}
+
+/// What a definition plans from.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Train or eval.
+    pub mode: Mode,
+    /// The tensors that were sent.
+    pub tensors: &'a Tensors<Description>,
+    /// The value of `num_batches_tracked`, if it was sent.
+    pub num_batches_tracked: Option<i64>,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn shape(&self, name: &str) -> Option<&'a [usize]> {
+        self.tensors.get(name).map(|t| t.shape.as_slice())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+}
+
+/// A refusal, and the counter after it: a layer may count a batch before it refuses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// `num_batches_tracked` after the call, if it was sent.
+    pub num_batches_tracked: Option<i64>,
+}
+
+/// Makes `enum Operation` and its dispatch from one list.
+macro_rules! operations {
+    ($($variant:ident),* $(,)?) => {
+        /// One norm variant with its hyper-parameters.
+        ///
+        /// ```
+        /// use normative::operation::Operation;
+        /// let text = r#"{"name": "layer_norm", "normalized_shape": [8], "eps": 1e-5}"#;
+        /// let operation: Operation = serde_json::from_str(text).unwrap();
+        /// assert_eq!(operation.name(), "layer_norm");
+        /// ```
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "name", rename_all = "snake_case")]
+        pub enum Operation {
+            $(
+                #[allow(missing_docs)]
+                $variant($variant),
+            )*
+        }
+
+        impl Operation {
+            /// Every name, in the order of the list.
+            pub const NAMES: &'static [&'static str] = &[$(<$variant as Definition>::NAME),*];
+
+            /// The name in the protocol, in snake case.
+            pub fn name(&self) -> &'static str {
+                match self { $(Operation::$variant(_) => <$variant as Definition>::NAME,)* }
+            }
+
+            /// The tensors that go in and come out.
+            pub fn signature(&self) -> Signature {
+                match self { $(Operation::$variant(definition) => definition.signature(),)* }
+            }
+
+            /// See [`Definition::plan`].
+            ///
+            /// # Errors
+            /// The refusal of the layer that the dialect names.
+            pub fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
+                match self { $(Operation::$variant(definition) => definition.plan(call, rule),)* }
+            }
+
+            /// See [`Definition::forward`].
+            pub fn forward<A: Arithmetic>(
+                &self,
+                arithmetic: &A,
+                plan: &Plan,
+                tensors: &Tensors<Vec<A::Input>>,
+                rule: &Rule,
+            ) -> Outputs<A::Real> {
+                match self {
+                    $(Operation::$variant(definition) => definition.forward(arithmetic, plan, tensors, rule),)*
+                }
+            }
+        }
+    };
+}
+
+operations![BatchNorm, LayerNorm, GroupNorm, RmsNorm];
+
+/// Floats in JSON: a number, or one of the strings `"nan"`, `"inf"`, `"-inf"`.
+pub(crate) mod json_float {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Finite(f64),
+        Named(String),
+    }
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        wrap(*value).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        unwrap(Number::deserialize(deserializer)?)
+    }
+
+    /// The same where `null` means that the hyper-parameter is not given.
+    pub mod option {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+            value.map(wrap).serialize(serializer)
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+            Option::<Number>::deserialize(deserializer)?.map(unwrap).transpose()
+        }
+    }
+
+    fn wrap(value: f64) -> Number {
+        if value.is_finite() {
+            Number::Finite(value)
+        } else if value.is_nan() {
+            Number::Named("nan".into())
+        } else {
+            Number::Named(if value > 0.0 { "inf" } else { "-inf" }.into())
+        }
+    }
+
+    fn unwrap<E: Error>(number: Number) -> Result<f64, E> {
+        match number {
+            Number::Finite(value) => Ok(value),
+            Number::Named(name) => match name.as_str() {
+                "nan" => Ok(f64::NAN),
+                "inf" => Ok(f64::INFINITY),
+                "-inf" => Ok(f64::NEG_INFINITY),
+                other => Err(E::custom(format!("{other:?} is no float: a number, \"nan\", \"inf\" or \"-inf\""))),
+            },
+        }
+    }
+}

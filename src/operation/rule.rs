@@ -1,0 +1,114 @@
+//! What an operation chose, where it could have chosen otherwise. A planted bug is an edited rule.
+
+use crate::arithmetic::{EpsPlace, RunningQuantity, Scale};
+
+/// The choices of a normalization layer and of its momentum update.
+///
+/// [`Rule::default`] is PyTorch's. Every other value is some real layer's, or a bug that some real layer had.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rule {
+    /// The variance that normalizes is divided by n − this (0: biased).
+    pub degrees_of_freedom: u8,
+    /// Where eps stands.
+    pub eps_place: EpsPlace,
+    /// eps is replaced by `eps_factor · eps^eps_power` (1 and 1 leave it).
+    pub eps_factor: f64,
+    /// See `eps_factor`.
+    pub eps_power: i32,
+    /// 1/σ is wrong by this relative amount.
+    pub scale_error: f64,
+    /// Groups are every G-th channel rather than neighbouring ones.
+    pub strided_groups: bool,
+    /// Weight and bias are indexed by group rather than by channel.
+    pub affine_per_group: bool,
+    /// Each group's statistics see the first value of the next group instead of its own.
+    pub leaks: bool,
+    /// The normalized value is clipped to ± this.
+    pub clip: Option<f64>,
+    /// NaN in the output becomes 0.
+    pub replaces_nan: bool,
+    /// What one value a group does in training.
+    pub one_value: OneValue,
+    /// Which of old and new the momentum weighs.
+    pub momentum: MomentumSense,
+    /// The running variance's samples are divided by n − this (1: Bessel's correction).
+    pub running_degrees_of_freedom: u8,
+    /// What is averaged in `running_var`.
+    pub running: RunningQuantity,
+    /// When the running statistics move.
+    pub updates: Updates,
+    /// Evaluation normalizes with the batch's statistics.
+    pub batch_statistics_in_eval: bool,
+    /// `num_batches_tracked` never moves.
+    pub counter_frozen: bool,
+    /// The cumulative average divides by the number of batches plus this.
+    pub cumulative_offset: i64,
+}
+
+impl Default for Rule {
+    fn default() -> Rule {
+        Rule {
+            degrees_of_freedom: 0,
+            eps_place: EpsPlace::InsideRoot,
+            eps_factor: 1.0,
+            eps_power: 1,
+            scale_error: 0.0,
+            strided_groups: false,
+            affine_per_group: false,
+            leaks: false,
+            clip: None,
+            replaces_nan: false,
+            one_value: OneValue::Refused,
+            momentum: MomentumSense::OfNew,
+            running_degrees_of_freedom: 1,
+            running: RunningQuantity::Variance,
+            updates: Updates::InTraining,
+            batch_statistics_in_eval: false,
+            counter_frozen: false,
+            cumulative_offset: 0,
+        }
+    }
+}
+
+impl Rule {
+    /// How σ follows from the variance, for an operation's eps.
+    pub fn scale(&self, eps: f64) -> Scale {
+        Scale {
+            eps: self.eps_factor * eps.powi(self.eps_power),
+            eps_place: self.eps_place,
+            degrees_of_freedom: self.degrees_of_freedom,
+            error: self.scale_error,
+        }
+    }
+}
+
+/// What a training step does with one value a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OneValue {
+    /// Refused, where the layer refuses it.
+    Refused,
+    /// Answered: the variance is 0.
+    Accepted,
+    /// Refused, and with it every batch of one sample, however many values a channel has.
+    EveryBatchOfOneRefused,
+}
+
+/// When the running statistics move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updates {
+    /// In training.
+    InTraining,
+    /// In training and in evaluation.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// Which of old and new the momentum m weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MomentumSense {
+    /// (1 − m)·old + m·new: PyTorch.
+    OfNew,
+    /// m·old + (1 − m)·new: Keras, Flax, ONNX.
+    OfOld,
+}

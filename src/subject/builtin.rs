@@ -1,0 +1,131 @@
+//! Subjects that are compiled in: the reference, correct variants, planted bugs.
+
+use std::collections::BTreeMap;
+
+use super::planted::{BUGS, Bug, Recipe, variants};
+use super::{Fault, Hello, Subject};
+use crate::arithmetic::{Accumulator, DataType, Machine};
+use crate::case::{Answer, COUNTER, Request, Step};
+use crate::judge::Expected;
+use crate::operation::{Call, Operation, Rule};
+use crate::tensor::{Tensor, Tensors};
+
+/// A subject that is compiled in.
+#[derive(Clone, Debug)]
+pub struct Builtin {
+    hello: Hello,
+    recipe: Option<Recipe>,
+}
+
+impl Builtin {
+    /// The subject called `name`: `reference`, a correct variant or a planted bug.
+    ///
+    /// ```
+    /// use normative::subject::Builtin;
+    /// assert!(Builtin::new("welford").is_some());
+    /// assert!(Builtin::new("eps_dropped").is_some());
+    /// assert!(Builtin::new("nonesuch").is_none());
+    /// ```
+    pub fn new(name: &str) -> Option<Builtin> {
+        let recipe = if name == "reference" {
+            None
+        } else if let Some(bug) = Bug::from_name(name) {
+            Some(bug.recipe())
+        } else {
+            Some(variants().into_iter().find(|variant| variant.name == name)?.recipe)
+        };
+        Some(Builtin { hello: hello(name), recipe })
+    }
+
+    /// Name and sentence of every compiled-in subject.
+    pub fn all() -> Vec<(&'static str, &'static str)> {
+        let mut all = vec![("reference", "the reference, correctly rounded")];
+        all.extend(variants().iter().map(|variant| (variant.name, variant.sentence)));
+        all.extend(BUGS.iter().map(|bug| (bug.name, bug.sentence)));
+        all
+    }
+}
+
+impl Subject for Builtin {
+    fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
+        Ok(match &self.recipe {
+            Some(recipe) => answer(&request.call, recipe),
+            None => reference(&request.call),
+        })
+    }
+}
+
+/// What a program that follows `recipe` answers.
+pub fn answer(step: &Step, recipe: &Recipe) -> Answer {
+    let wide = recipe.wide || step.tensors["input"].dtype() == DataType::F64;
+    if wide { computed::<f64>(step, recipe) } else { computed::<f32>(step, recipe) }
+}
+
+fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
+    let descriptions = step.descriptions();
+    let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
+    let plan = match step.operation.plan(&call, &recipe.rule) {
+        Ok(plan) => plan,
+        Err(refused) => {
+            let mut state = Tensors::new();
+            for &name in step.operation.signature().state {
+                state.extend(step.tensors.get(name).map(|tensor| (name.to_owned(), tensor.clone())));
+            }
+            state.extend(refused.num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
+            return Answer::Refused { refusal: refused.refusal, state };
+        }
+    };
+    let machine = Machine::<T>::new(recipe.program);
+    let outputs = step.operation.forward(&machine, &plan, &step.values(T::nearest), &recipe.rule);
+    let mut tensors = Tensors::new();
+    for (name, output) in outputs.tensors {
+        let edit = |value: T| if name == "output" { edited(value.widen(), &recipe.rule) } else { value.widen() };
+        let values = output.values.into_iter().map(edit).collect();
+        let tensor = Tensor::rounded(step.output_dtype(&name), &output.shape, values);
+        tensors.insert(name, tensor);
+    }
+    tensors.extend(outputs.num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
+    Answer::Tensors(tensors)
+}
+
+/// What a rule does to an output before it is stored.
+fn edited(value: f64, rule: &Rule) -> f64 {
+    match rule.clip {
+        _ if value.is_nan() && rule.replaces_nan => 0.0,
+        Some(limit) if !value.is_nan() => value.clamp(-limit, limit),
+        _ => value,
+    }
+}
+
+/// The truth, rounded.
+fn reference(step: &Step) -> Answer {
+    match Expected::of(step) {
+        Expected::Refused { refusal, state } => Answer::Refused { refusal, state },
+        Expected::Tensors { tensors, num_batches_tracked, .. } => {
+            let mut answers: Tensors = tensors
+                .into_iter()
+                .map(|(name, tensor)| (name, Tensor::rounded(tensor.dtype, &tensor.shape, tensor.rounded)))
+                .collect();
+            answers.extend(num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
+            Answer::Tensors(answers)
+        }
+    }
+}
+
+fn hello(name: &str) -> Hello {
+    Hello {
+        name: name.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        device: "cpu".to_owned(),
+        operations: Operation::NAMES.iter().map(|&name| name.to_owned()).collect(),
+        dtypes: DataType::FLOATS.to_vec(),
+        dialects: BTreeMap::new(),
+        options: vec!["channels_last".to_owned(), "strided".to_owned()],
+        arithmetic: None,
+        details: BTreeMap::new(),
+    }
+}
