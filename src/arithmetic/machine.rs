@@ -53,7 +53,7 @@ pub struct Program {
     pub reciprocal: bool,
     /// Updates running statistics as old + α(new − old).
     pub difference: bool,
-    /// Rounds mean and variance to this format before it uses them.
+    /// Keeps mean and 1/σ in this format.
     pub statistics: Option<Format>,
 }
 
@@ -195,7 +195,7 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
     }
 
     fn stored(&self, mean: T, variance: T) -> MachineMoments<T> {
-        MachineMoments { mean: self.round(mean), squares: variance, count: None }
+        MachineMoments { mean, squares: variance, count: None }
     }
 
     fn mean(&self, moments: &MachineMoments<T>) -> T {
@@ -203,12 +203,11 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
     }
 
     fn variance(&self, moments: &MachineMoments<T>, degrees_of_freedom: u8) -> T {
-        let variance = match moments.count {
+        match moments.count {
             Some(count) if degrees_of_freedom == 0 => self.divide(moments.squares, count),
             Some(count) => moments.squares / T::nearest(count as f64 - f64::from(degrees_of_freedom)),
             None => moments.squares,
-        };
-        self.round(variance)
+        }
     }
 
     fn scaling(&self, moments: &MachineMoments<T>, scale: &Scale) -> MachineScaling<T> {
@@ -219,7 +218,7 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
             EpsPlace::OutsideRoot => variance.sqrt() + eps,
         };
         let factor = T::nearest(1.0 + scale.error);
-        MachineScaling { mean: moments.mean, sigma: sigma / factor, inverse: T::one() / sigma * factor }
+        MachineScaling { mean: moments.mean, sigma: sigma / factor, inverse: self.round(T::one() / sigma * factor) }
     }
 
     fn rescale(

@@ -8,7 +8,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 use super::{DoubleDouble, Format, Real};
 
 /// What a double-double operation may lose at the lower end of the range: its error terms underflow.
-pub const UNDERFLOW: f64 = 1.9762625833649862e-323; // 2⁻¹⁰⁷², four times the smallest subnormal
+pub const UNDERFLOW: f64 = f64::from_bits(4); // 2⁻¹⁰⁷²
 
 /// Covers the roundings of the radius itself.
 const OUTWARD: f64 = 1.0 + 1e-12;

@@ -82,8 +82,8 @@ flags! {
         "Every output is off by the same small factor, below the tolerances of most test suites.",
         [];
     LowPrecisionStatistics "low_precision_statistics" Class
-        "Mean and variance are kept in a half type.",
-        "The mean is rounded to 3 digits, so inputs with an offset are shifted, and a variance above 65504 is infinite.",
+        "Mean and 1/σ are kept in a half type.",
+        "The mean is rounded to 3 digits, so inputs with an offset are shifted: at a mean of 100 by up to a tenth of σ.",
         ["pytorch/pytorch#147303"];
     MomentumSense "momentum_sense" Class
         "Momentum weighs the old value instead of the new one.",

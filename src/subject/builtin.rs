@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::planted::{BUGS, Bug, Recipe, variants};
 use super::{Fault, Hello, Subject};
-use crate::arithmetic::{Accumulator, DataType, Machine};
+use crate::arithmetic::{Accumulator, DataType, Format, Machine, Program};
 use crate::case::{Answer, COUNTER, Request, Step};
 use crate::judge::Expected;
 use crate::operation::{Call, Operation, Rule};
@@ -79,7 +79,11 @@ fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
             return Answer::Refused { refusal: refused.refusal, state };
         }
     };
-    let machine = Machine::<T>::new(recipe.program);
+    let statistics = recipe.half_statistics.then(|| match step.tensors["input"].dtype() {
+        DataType::BF16 => Format::BF16,
+        _ => Format::F16,
+    });
+    let machine = Machine::<T>::new(Program { statistics, ..recipe.program });
     let outputs = step.operation.forward(&machine, &plan, &step.values(T::nearest), &recipe.rule);
     let mut tensors = Tensors::new();
     for (name, output) in outputs.tensors {

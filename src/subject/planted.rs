@@ -3,7 +3,7 @@
 //! A planted bug is an edited [`Rule`] (or an unstable [`Program`]); a correct variant is another order of operations
 //! under the pristine rule.
 
-use crate::arithmetic::{EpsPlace, Form, Format, Order, Program, RunningQuantity, VarianceMethod};
+use crate::arithmetic::{EpsPlace, Form, Order, Program, RunningQuantity, VarianceMethod};
 use crate::case::Flag;
 use crate::operation::{MomentumSense, OneValue, Rule, Updates};
 
@@ -16,6 +16,8 @@ pub struct Recipe {
     pub program: Program,
     /// Accumulates in f64 whatever the input.
     pub wide: bool,
+    /// Keeps mean and 1/σ in the input's type if that is a half type, or else in f16.
+    pub half_statistics: bool,
 }
 
 /// A mistake that some real layer makes or made.
@@ -116,9 +118,9 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "half_statistics",
         flag: Flag::LowPrecisionStatistics,
-        sentence: "it keeps mean and variance in half precision",
+        sentence: "it keeps mean and 1/σ in half precision",
         operations: ALL,
-        edit: |recipe| recipe.program.statistics = Some(Format::F16),
+        edit: |recipe| recipe.half_statistics = true,
     },
     Bug {
         name: "momentum_flipped",

@@ -151,3 +151,73 @@ fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("with no message").to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arithmetic::DataType;
+    use crate::case::{Layout, Level, Step};
+    use crate::operation::{Mode, Refusal, RefusalKind};
+    use crate::tensor::{Tensor, Tensors};
+
+    /// Adds 10 to the counter; refuses the second call, without saying what became of its state.
+    struct Counter(Hello);
+
+    impl Subject for Counter {
+        fn hello(&self) -> &Hello {
+            &self.0
+        }
+
+        fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
+            if request.step == 1 {
+                let refusal = Refusal { kind: RefusalKind::Other, message: "not now".into() };
+                return Ok(Answer::Refused { refusal, state: Tensors::new() });
+            }
+            let mut tensors = request.call.tensors.clone();
+            let input = tensors.remove("input").expect("an input");
+            let counted = counter(request) + 10;
+            tensors.insert("output".into(), input);
+            tensors.insert("num_batches_tracked".into(), Tensor::counter(counted));
+            Ok(Answer::Tensors(tensors))
+        }
+    }
+
+    fn counter(request: &Request) -> i64 {
+        request.call.tensors["num_batches_tracked"].as_counter().expect("a counter")
+    }
+
+    fn case() -> Case {
+        let text = r#"{"name": "batch_norm", "spatial_dims": 1, "eps": 1e-5, "momentum": 0.1}"#;
+        let step = Step {
+            operation: serde_json::from_str(text).unwrap(),
+            mode: Mode::Train,
+            layout: Layout::default(),
+            gradients: false,
+            tensors: Tensors::from([
+                ("input".to_owned(), Tensor::rounded(DataType::F32, &[2, 1], vec![1.0, 2.0])),
+                ("num_batches_tracked".to_owned(), Tensor::counter(1)),
+            ]),
+        };
+        Case {
+            name: "counts".into(),
+            comment: String::new(),
+            level: Level::Required,
+            flags: Vec::new(),
+            steps: vec![step; 3],
+        }
+    }
+
+    #[test]
+    fn a_sequence_is_fed_the_subjects_own_state() {
+        let text = r#"{"name": "counter", "operations": ["batch_norm"], "dtypes": ["F32"]}"#;
+        let mut pool = Pool::of(Box::new(Counter(serde_json::from_str(text).unwrap())));
+        let done = Mutex::new(Vec::new());
+        let case = case();
+        let runs = pool.run(&[&case, &case], &|count| done.lock().unwrap().push(count));
+        for run in runs {
+            let counters: Vec<i64> = run.steps.iter().map(|(request, _)| counter(request)).collect();
+            assert_eq!(counters, [1, 11, 11]);
+        }
+        assert_eq!(done.into_inner().unwrap(), [1, 2]);
+    }
+}

@@ -32,7 +32,7 @@ pub(super) fn odd_significand(value: f64) -> (i64, i32) {
 #[inline]
 pub(super) fn align((a, i): (IBig, i32), (b, j): (IBig, i32)) -> (IBig, IBig, i32) {
     // A zero has no grid of its own, and must not refine that of the other.
-    if b.is_zero() || (i == j && !a.is_zero()) {
+    if b.is_zero() || i == j {
         (a, b, i)
     } else if a.is_zero() {
         (a, b, j)
@@ -53,8 +53,8 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Bits of the shared approximation: what rounding to 53 bits needs, and 2⁻⁷³ for the chance that it does not
-    /// suffice; two machine words.
+    /// Bits of the shared approximation: two machine words, 2⁻⁷⁰ or so for the chance that rounding to 53 bits
+    /// needs more.
     pub(super) const PRECISION: usize = 127;
 
     pub(super) fn new(radicand: UBig) -> Root {

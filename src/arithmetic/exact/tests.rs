@@ -64,7 +64,7 @@ fn hard_rows() -> Vec<Vec<f64>> {
         vec![3.25],
         vec![0.0, 0.0],
         vec![0.1, 0.1, 0.1],
-        vec![1.0, 0.0, 0.0, 0.0, 0.0],
+        vec![3.0, 0.0, 0.0, 0.0, 0.0],
         vec![-7.0, 9.0],
     ]
 }
@@ -135,11 +135,11 @@ fn random_rows_are_correctly_rounded_in_every_format() {
 
 #[test]
 fn ties_go_to_even_and_the_least_excess_breaks_them() {
-    // One value apart from n − 1 equal ones: y = √(n − 1), here 1, 2 and 3, through radicands that are squares.
+    // One value apart from n − 1 equal ones: y = √(n − 1), here 1, 2 and 3, through the radicands 9, 9 and 81.
     let mut tried = 0;
     for (count, y) in [(2, 1.0), (5, 2.0), (10, 3.0)] {
         let mut row = vec![0.0; count];
-        row[0] = 1.0;
+        row[0] = 3.0;
         let (group, moments) = (ExactGroup::new(row.iter().copied(), true), Moments::new(&row, true));
         let scale = group.scale(0.0).unwrap();
         for format in FORMATS {
@@ -158,8 +158,8 @@ fn ties_go_to_even_and_the_least_excess_breaks_them() {
                 for (bias, expected) in [(bias, even), (bias.next_up(), high), (bias.next_down(), low)] {
                     for sign in [1.0, -1.0] {
                         let (weight, bias) = (sign * weight, sign * bias);
-                        let exact = group.element(&scale, 1.0, Some(weight), Some(bias));
-                        let truth = moments.output(0.0, 1.0, weight, bias);
+                        let exact = group.element(&scale, 3.0, Some(weight), Some(bias));
+                        let truth = moments.output(0.0, 3.0, weight, bias);
                         assert!(accepts(&truth, sign * expected, format));
                         assert_eq!(exact.round(format), sign * expected, "{weight:e}·{y} + {bias:e} in {format:?}");
                     }
@@ -168,6 +168,19 @@ fn ties_go_to_even_and_the_least_excess_breaks_them() {
         }
     }
     assert!(tried > 60, "{tried} ties");
+}
+
+#[test]
+fn a_rational_number_next_to_a_tie() {
+    // Of four values, a dyadic number; of three, a quotient.
+    for (format, count) in FORMATS.into_iter().flat_map(|format| [(format, 4.0), (format, 3.0)]) {
+        let half = power_of_two(-format.precision);
+        for (rest, expected) in [(0.0, 1.0), (power_of_two(-300), 1.0 + 2.0 * half), (-power_of_two(-300), 1.0)] {
+            let row = [count, count * half, rest, 0.0];
+            let mean = ExactGroup::new(row.into_iter().take(count as usize), true).mean();
+            assert_eq!(mean.round(format), expected, "(1 + half an ulp)·{count} + {rest:e}, in {format:?}");
+        }
+    }
 }
 
 #[test]
@@ -191,6 +204,10 @@ fn exact_cancellation_is_zero_and_less_is_not() {
         assert_eq!(exact.round(Format::F64), -power_of_two(-exponent));
         assert_eq!(exact.compare(-power_of_two(-exponent)), Ordering::Equal);
         assert!(group.element(&scale, 0.0, Some(-1.0), Some(-power_of_two(-exponent))).is_zero());
+        // The same with a divisor, the mean from three values and the scale from elsewhere.
+        let group = ExactGroup::new([15.0 * power_of_two(-exponent), 0.0, 0.0], true);
+        let exact = group.element(&scale, 5.0, None, Some(-1.0));
+        assert_eq!(exact.round(Format::F64), -power_of_two(-exponent));
     }
     // √2 less its nearest binary64.
     let group = ExactGroup::stored(0.0, 0.5);
@@ -282,14 +299,14 @@ fn sums_of_many_values_lose_nothing() {
 
 #[test]
 fn squares_carry_beyond_128_bits() {
-    // 2²² squares of nearly 2¹⁰⁶ fill 128 bits.
-    let value = 2.0_f64.next_down();
-    let count = (1 << 22) + 5;
-    let group = ExactGroup::new(std::iter::repeat_n(value, count), false);
-    let square = Fraction::of(value).times(&Fraction::of(value));
-    check_all(&group.variance(0), &Truth::rational(square), &count);
-    let group = ExactGroup::new(std::iter::repeat_n(value, count), true);
-    assert_eq!(group.mean().compare(value), Ordering::Equal);
+    // 2²² squares of nearly 2¹⁰⁶ fill 128 bits, 2²⁴ squares of 2¹⁰⁴ leave zero beside the carry.
+    for (value, count) in [(2.0_f64.next_down(), (1 << 22) + 5), (1.0, 1 << 24)] {
+        let group = ExactGroup::new(std::iter::repeat_n(value, count), false);
+        let square = Fraction::of(value).times(&Fraction::of(value));
+        check_all(&group.variance(0), &Truth::rational(square), &count);
+    }
+    let group = ExactGroup::new(std::iter::repeat_n(0.1, 1 << 20), true);
+    assert_eq!(group.mean().compare(0.1), Ordering::Equal);
     assert!(group.variance(0).is_zero() && group.scale(0.0).is_none());
 }
 
