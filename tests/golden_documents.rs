@@ -333,7 +333,7 @@ fn with_hash(document: &mut Document) -> Vec<u8> {
 #[test]
 fn a_contradiction_names_its_case_step_and_tensor() {
     type Edit = fn(&mut Document);
-    let edits: [(Edit, &str); 14] = [
+    let edits: [(Edit, &str); 15] = [
         (
             |d| drop(d.tensors.insert("example.batch-norm.sequence/1/request/running_mean".into(), Tensor::counter(1))),
             "contradictory: case example.batch-norm.sequence, step 1, tensor request/running_mean: it must be the state that the step before returned",
@@ -344,7 +344,11 @@ fn a_contradiction_names_its_case_step_and_tensor() {
         ),
         (
             |d| drop(d.tensors.remove("example.batch-norm.sequence/0/answer/output")),
-            "contradictory: case example.batch-norm.sequence, step 0, tensor answer/output: it is missing",
+            "contradictory: case example.batch-norm.sequence, step 0: its answer: `output` is missing, it should be F32 [2, 1]",
+        ),
+        (
+            |d| drop(d.tensors.insert("example.batch-norm.sequence/0/answer/output".into(), Tensor::counter(1))),
+            "contradictory: case example.batch-norm.sequence, step 0: its answer: `output` should be F32 [2, 1], it is I64 []",
         ),
         (
             |d| drop(d.tensors.remove("example.layer-norm.bf16/0/request/input")),
@@ -356,7 +360,7 @@ fn a_contradiction_names_its_case_step_and_tensor() {
         ),
         (
             |d| drop(d.tensors.insert("example.batch-norm.sequence/1/answer/grad_input".into(), Tensor::counter(1))),
-            "contradictory: case example.batch-norm.sequence, step 1, tensor answer/grad_input: the request asks for no",
+            "contradictory: case example.batch-norm.sequence, step 1: its answer: nothing asked for \"grad_input\"",
         ),
         (
             |d| drop(d.tensors.insert("example.batch-norm.sequence/2/answer/output".into(), Tensor::counter(1))),

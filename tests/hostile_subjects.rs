@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use normative::arithmetic::DataType;
+use normative::case::WrongTensors;
 use normative::case::{Answer, Case, Layout, Level, Step};
 use normative::operation::Mode;
 use normative::subject::{CaseRun, Fault, Hello, Pool, Program, Subject, Timeouts};
@@ -215,7 +216,7 @@ fn wrong_tensors_are_named() {
         ("flattens", "`output` should be F32 [2, 4], it is F32 [8]"),
         ("widens", "`output` should be F32 [2, 4], it is F64 [2, 4]"),
     ] {
-        assert_eq!(fault(behaviour), Fault::WrongTensors(expected.into()));
+        assert_eq!(fault(behaviour), Fault::WrongTensors(WrongTensors(expected.into())));
     }
 }
 

@@ -1,16 +1,23 @@
 //! The truth of every step of the catalogue, against the exact oracle: value, radius and rounding.
 
-use normative::case::{Answer, catalogue};
+use normative::arithmetic::DataType;
+use normative::arithmetic::format::power_of_two;
+use normative::case::values::Values;
+use normative::case::{Answer, Step, catalogue};
 use normative::judge::exact::ExactAnswers;
 use normative::judge::{Expected, TrueTensor};
+use normative::operation::{BatchNorm, Dialect, GroupNorm, LayerNorm, Mode, Operation, RmsNorm};
 use normative::subject::{Builtin, Subject};
+use normative::{Tensor, Tensors};
 use rayon::prelude::*;
 
 /// Compares each element that is a finite real number, and returns how many there are.
 fn compare(name: &str, tensor: &TrueTensor, oracle: &mut ExactAnswers<'_>) -> usize {
     let format = tensor.dtype.format().expect("outputs are floating-point");
     let mut compared = 0;
-    for (index, (truth, &rounded)) in tensor.values.iter().zip(&tensor.rounded).enumerate() {
+    // All of a tensor, or a sample of a large one.
+    let step = tensor.values.len() / 50_000 + 1;
+    for (index, (truth, &rounded)) in tensor.values.iter().zip(&tensor.rounded).enumerate().step_by(step) {
         let Some(exact) = oracle.element(name, index) else { continue };
         assert_eq!(rounded, exact.round(format), "{name}[{index}]");
         let (value, radius) = exact.double_double();
@@ -45,4 +52,92 @@ fn the_reference_is_correctly_rounded_over_the_catalogue() {
         })
         .sum();
     assert!(compared > 100_000, "{compared}");
+}
+
+/// The rows that break lesser references, each with the data types that hold it.
+fn hard_rows() -> Vec<(&'static str, Vec<f64>, &'static [DataType])> {
+    use DataType::{BF16, F16, F32, F64};
+    let mut values = Values::named("hard rows");
+    let mut scaled = |count, scale: f64| values.normals(count, 0.25, 1.0).into_iter().map(|x| x * scale).collect();
+    let two = power_of_two;
+    let scales = vec![two(120), two(60), 1.0 / 3.0, -two(120), -two(60), 0.0, 0.0];
+    let mut rows: Vec<(_, Vec<f64>, &[DataType])> = vec![
+        ("one value", scaled(1, 1.0), &DataType::FLOATS),
+        ("two values", scaled(2, 1.0), &DataType::FLOATS),
+        ("three values", scaled(3, 1.0), &DataType::FLOATS),
+        ("1e30", scaled(16, 1e30), &[F64, F32, BF16]),
+        ("1e200", scaled(16, 1e200), &[F64]),
+        ("1e-200", scaled(16, 1e-200), &[F64]),
+        ("1e-38", scaled(16, 1e-38), &[F64, F32, BF16]),
+        ("subnormal", scaled(16, 1e-322), &[F64]),
+        ("f16's end", scaled(16, 1e4), &[F16]),
+        ("three scales", scales, &[F64, F32, BF16]),
+        ("mean of 1e15 deviations", (0..37).map(|i| 1e15 + f64::from(i * i % 5)).collect(), &[F64]),
+        ("one ulp", vec![16_777_215.0, 16_777_214.0, 16_777_214.0], &[F64, F32]),
+        ("constant", vec![1.0 / 3.0; 64], &DataType::FLOATS),
+    ];
+    rows.push(("a million", scaled(1_000_000, 1.0).into_iter().map(|x: f64| x + 1e3).collect(), &[F64, F32]));
+    rows
+}
+
+/// One group as each operation's input, with a weight and a bias of which the bias cancels some outputs nearly.
+fn steps(row: &[f64], dtype: DataType, eps: f64) -> Vec<Step> {
+    let dialect = Dialect::Pytorch;
+    let count = row.len();
+    let layer = Operation::LayerNorm(LayerNorm { normalized_shape: vec![count], eps, dialect });
+    let rms = Operation::RmsNorm(RmsNorm { normalized_shape: vec![count], eps: Some(eps), dialect });
+    let group = Operation::GroupNorm(GroupNorm { num_groups: 1, eps, dialect });
+    let batch = Operation::BatchNorm(BatchNorm { spatial_dims: Some(1), eps, momentum: Some(0.1), dialect });
+    let cumulative = Operation::BatchNorm(BatchNorm { spatial_dims: Some(1), eps, momentum: None, dialect });
+    let cases = [
+        (layer, vec![1, count], count),
+        (rms, vec![1, count], count),
+        (group, vec![1, 1, count], 1),
+        (batch, vec![1, 1, count], 1),
+        (cumulative, vec![count, 1], 1),
+    ];
+    let steps = cases.into_iter().map(|(operation, shape, parameters)| {
+        let mut values = Values::new(count as u64);
+        let tensor = |shape: &[usize], values: Vec<f64>| Tensor::rounded(dtype, shape, values);
+        let mut tensors = Tensors::from([("input".to_owned(), tensor(&shape, row.to_vec()))]);
+        tensors.insert("weight".into(), tensor(&[parameters], values.weights(parameters)));
+        if operation.name() != "rms_norm" {
+            tensors.insert("bias".into(), tensor(&[parameters], values.biases(parameters)));
+        }
+        let mut step = Step::forward(operation, tensors);
+        if step.operation.name() == "batch_norm" {
+            step.mode = Mode::Train;
+            step.tensors.insert("running_mean".into(), tensor(&[1], vec![0.3]));
+            step.tensors.insert("running_var".into(), tensor(&[1], vec![0.7]));
+            step.tensors.insert("num_batches_tracked".into(), Tensor::counter(6));
+        }
+        step
+    });
+    steps.collect()
+}
+
+#[test]
+fn hard_rows_are_correctly_rounded() {
+    let mut jobs = Vec::new();
+    for (name, row, dtypes) in hard_rows() {
+        for &dtype in dtypes {
+            for &eps in if row.len() > 1000 { &[1e-5][..] } else { &[1e-5, 1e-300, 1e10] } {
+                jobs.extend(steps(&row, dtype, eps).into_iter().map(|step| (name, step)));
+            }
+        }
+    }
+    jobs.par_iter().for_each(|(name, step)| {
+        let Expected::Tensors { tensors, plan, .. } = Expected::of(step) else { return assert_eq!(*name, "one value") };
+        let values = step.values(|x| x);
+        let mut oracle = ExactAnswers::new(&plan, &values);
+        for (output, tensor) in &tensors {
+            let compared = compare(output, tensor, &mut oracle);
+            assert_eq!(
+                compared,
+                tensor.values.len().div_ceil(tensor.values.len() / 50_000 + 1),
+                "{name}: {output} of {:?}",
+                step.operation
+            );
+        }
+    });
 }

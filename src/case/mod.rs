@@ -1,6 +1,7 @@
 //! Cases: an operation and its steps, made once and never changed; and what a subject makes of them.
 
 pub mod catalogue;
+mod check_answer;
 pub mod flag;
 mod hello;
 pub mod preconditions;
@@ -10,6 +11,7 @@ pub mod values;
 
 use serde::{Deserialize, Serialize};
 
+pub use check_answer::{WrongTensors, check_answer};
 pub use flag::{Flag, FlagKind};
 pub use hello::{Declared, Hello};
 
@@ -142,7 +144,8 @@ impl Step {
         }
         for (name, tensor) in &self.tensors {
             let name = name.as_str();
-            let gradient = self.gradients && name.strip_prefix("grad_output.").is_some();
+            let seeded = name.strip_prefix("grad_output.");
+            let gradient = self.gradients && seeded.is_some_and(|output| signature.outputs.contains(&output));
             if !gradient && !signature.required.contains(&name) && !signature.optional.contains(&name) {
                 return malformed(name, "it is not one of the operation's tensors");
             }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::document::{Document, split, tensor_data};
 use super::message::{self, MessageError, VERSION, field};
 use super::one_line;
-use crate::case::{Answer, Case, Hello, Request, Step};
+use crate::case::{Answer, Case, Hello, Request, Step, check_answer};
 use crate::tensor::{Tensor, Tensors};
 
 /// The content of a golden file.
@@ -216,7 +216,7 @@ fn read_case(json: &Value, tensors: &mut Tensors) -> Result<RecordedCase, Golden
         let request = case.request(index, previous);
         check_state(&sent, &request.call.tensors, &place)?;
         request.call.check().map_err(|error| place.contradictory(one_line(&error.to_string())))?;
-        check_answer(&request.call, &answer, &place)?;
+        check_answer(&request.call, &answer).map_err(|wrong| place.contradictory(format!("its answer: {wrong}")))?;
         drop_state(&mut case.steps[index], previous);
         asked = Some(request);
         answers.push(answer);
@@ -270,28 +270,6 @@ fn drop_state(step: &mut Step, previous: Option<(&Request, &Answer)>) {
         if answer.get(name).or(asked.call.tensors.get(name)).is_some() {
             step.tensors.remove(name);
         }
-    }
-}
-
-/// Checks that an answer has the outputs and the state of the operation, and nothing that nobody asked for.
-fn check_answer(call: &Step, answer: &Answer, place: &Place) -> Result<(), GoldenError> {
-    let Some(answered) = answer.tensors() else { return Ok(()) };
-    let signature = call.operation.signature();
-    let returned = signature.state.iter().filter(|&&name| call.tensors.contains_key(name));
-    let mut due = signature.outputs.iter().chain(returned).filter(|_| matches!(answer, Answer::Tensors(_)));
-    if let Some(missing) = due.find(|&&name| !answered.contains_key(name)) {
-        return Err(place.tensor("answer", missing).contradictory("it is missing"));
-    }
-    let is_known = |name: &str| {
-        let differentiated = name.strip_prefix("grad_").filter(|_| call.gradients);
-        matches!(name, "save_mean" | "save_invstd")
-            || signature.outputs.contains(&name)
-            || signature.state.contains(&name)
-            || differentiated.is_some_and(|name| call.tensors.contains_key(name))
-    };
-    match answered.keys().find(|name| !is_known(name)) {
-        None => Ok(()),
-        Some(name) => Err(place.tensor("answer", name).contradictory("the request asks for no such tensor")),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::tensor::{Tensor, Tensors};
 use verdict::ratio;
 
 /// Judges one answer. Its tensors must have the names, shapes and data types that the step asks for
-/// (see [`crate::subject::check_answer`]).
+/// (see [`crate::case::check_answer`]).
 pub fn judge(step: &Step, expected: &Expected, answer: &Answer, declared: &Declared) -> Judgement {
     match (expected, answer) {
         (_, Answer::Unsupported(why)) => Judgement {

@@ -46,6 +46,7 @@ impl Definition for BatchNorm {
             optional: &["weight", "bias", "running_mean", "running_var", "num_batches_tracked"],
             outputs: &["output"],
             state: &["running_mean", "running_var", "num_batches_tracked"],
+            differentiable: &["input", "weight", "bias"],
             modes: true,
         }
     }

@@ -37,6 +37,7 @@ impl Definition for GroupNorm {
             optional: &["weight", "bias"],
             outputs: &["output"],
             state: &[],
+            differentiable: &["input", "weight", "bias"],
             modes: false,
         }
     }

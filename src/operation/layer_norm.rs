@@ -36,6 +36,7 @@ impl Definition for LayerNorm {
             optional: &["weight", "bias"],
             outputs: &["output"],
             state: &[],
+            differentiable: &["input", "weight", "bias"],
             modes: false,
         }
     }

@@ -118,6 +118,8 @@ pub struct Signature {
     pub outputs: &'static [&'static str],
     /// Inputs that are outputs too, if they were sent: the next step gets the answer's.
     pub state: &'static [&'static str],
+    /// Inputs that `output` is differentiated by, where gradients are asked for.
+    pub differentiable: &'static [&'static str],
     /// Whether training and evaluation differ.
     pub modes: bool,
 }

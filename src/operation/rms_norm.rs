@@ -30,7 +30,14 @@ impl Definition for RmsNorm {
     const NAME: &'static str = "rms_norm";
 
     fn signature(&self) -> Signature {
-        Signature { required: &["input"], optional: &["weight"], outputs: &["output"], state: &[], modes: false }
+        Signature {
+            required: &["input"],
+            optional: &["weight"],
+            outputs: &["output"],
+            state: &[],
+            differentiable: &["input", "weight"],
+            modes: false,
+        }
     }
 
     fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {

@@ -1,7 +1,6 @@
 //! Subjects: implementations under test. A Rust type, a program behind a pipe, a recorded answer, a planted bug.
 
 mod builtin;
-mod check_answer;
 mod patience;
 pub mod planted;
 mod pool;
@@ -12,12 +11,11 @@ mod skipped;
 use std::time::Duration;
 
 pub use builtin::{Builtin, answer as answer_by};
-pub use check_answer::check_answer;
 pub use pool::{CaseRun, Pool, ask};
 pub use program::{Program, Timeouts};
 pub use skipped::Skipped;
 
-use crate::case::{Answer, Request};
+use crate::case::{Answer, Request, WrongTensors};
 pub use crate::case::{Declared, Hello};
 
 /// An implementation under test.
@@ -88,7 +86,7 @@ pub enum Fault {
     },
     /// An answer with wrong tensors.
     #[error("its answer has the wrong tensors: {0}")]
-    WrongTensors(String),
+    WrongTensors(#[from] WrongTensors),
     /// A subject in Rust panicked.
     #[error("it panicked: {0}")]
     Panicked(String),

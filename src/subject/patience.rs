@@ -127,7 +127,7 @@ mod tests {
             patience.answered();
         }
         for operation in ["batch_norm", "layer_norm", "group_norm", "rms_norm"] {
-            patience.failed(operation, &Fault::WrongTensors(String::new()));
+            patience.failed(operation, &Fault::WrongTensors(crate::case::WrongTensors(String::new())));
         }
         assert_eq!(patience.gave_up(), None);
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::patience::Patience;
-use super::{Fault, Hello, Skipped, Subject, check_answer};
-use crate::case::{Answer, Case, Request};
+use super::{Fault, Hello, Skipped, Subject};
+use crate::case::{Answer, Case, Request, check_answer};
 
 /// What became of a case.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl Pool {
 pub fn ask(subject: &mut dyn Subject, request: &Request) -> Result<Answer, Fault> {
     let answer = panic::catch_unwind(AssertUnwindSafe(|| subject.answer(request)))
         .unwrap_or_else(|payload| Err(Fault::Panicked(message(payload.as_ref()))))?;
-    check_answer(request, &answer)?;
+    check_answer(&request.call, &answer)?;
     Ok(answer)
 }
 

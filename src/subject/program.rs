@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::process::Process;
-use super::{Fault, Hello, Subject, check_answer};
-use crate::case::{Answer, Request};
+use super::{Fault, Hello, Subject};
+use crate::case::{Answer, Request, check_answer};
 use crate::golden;
 use crate::tensor::Tensor;
 
@@ -91,7 +91,7 @@ impl Subject for Program {
         let checked = match golden::read_reply(&reply) {
             Err(error) => Err(process.malformed(error.to_string())),
             Ok((actual, _)) if actual != expected => Err(Fault::WrongId { expected, actual }),
-            Ok((_, answer)) => check_answer(request, &answer).map(|()| answer),
+            Ok((_, answer)) => check_answer(&request.call, &answer).map(|()| answer).map_err(Fault::from),
         };
         match checked {
             Ok(_) => self.process = Some(process),

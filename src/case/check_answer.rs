@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Fault;
-use crate::case::{Answer, Request, Step};
+use super::{Answer, Step};
 use crate::operation::{Call, Description, Rule};
 use crate::tensor::{Tensor, Tensors};
 
@@ -19,10 +18,9 @@ const NAMED: usize = 4;
 /// `save_mean` and `save_invstd`, and nothing else. A refusal may have state tensors that were sent.
 ///
 /// # Errors
-/// [`Fault::WrongTensors`] if a tensor is missing, unknown, or not of the shape and data type it should have; it names
+/// [`WrongTensors`] if a tensor is missing, unknown, or not of the shape and data type it should have; it names
 /// each such tensor.
-pub fn check_answer(request: &Request, answer: &Answer) -> Result<(), Fault> {
-    let call = &request.call;
+pub fn check_answer(call: &Step, answer: &Answer) -> Result<(), WrongTensors> {
     let wrong = match answer {
         Answer::Tensors(tensors) => {
             let expected = expected(call);
@@ -39,8 +37,13 @@ pub fn check_answer(request: &Request, answer: &Answer) -> Result<(), Fault> {
         }
         Answer::Unsupported(_) => Vec::new(),
     };
-    if wrong.is_empty() { Ok(()) } else { Err(Fault::WrongTensors(wrong.join("; "))) }
+    if wrong.is_empty() { Ok(()) } else { Err(WrongTensors(wrong.join("; "))) }
 }
+
+/// An answer whose tensors are not those that were asked for: which, and what they should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongTensors(pub String);
 
 type Descriptions = BTreeMap<String, Description>;
 
@@ -52,7 +55,7 @@ fn expected(call: &Step) -> Descriptions {
     let gradients = call
         .tensors
         .iter()
-        .filter(|(name, _)| call.gradients && is_differentiable(call, name))
+        .filter(|(name, _)| call.gradients && call.operation.signature().differentiable.contains(&name.as_str()))
         .map(|(name, tensor)| (format!("grad_{name}"), describe(tensor)));
     outputs.chain(state(call)).chain(gradients).collect()
 }
@@ -60,8 +63,7 @@ fn expected(call: &Step) -> Descriptions {
 /// An output: it has the shape that the plan says, or that of the input where the call should have been refused.
 fn output(call: &Step) -> Option<Description> {
     let tensors = call.tensors.iter().map(|(name, tensor)| (name.clone(), describe(tensor))).collect();
-    let num_batches_tracked = call.tensors.get("num_batches_tracked").and_then(Tensor::as_counter);
-    let call_shapes = Call { mode: call.mode, tensors: &tensors, num_batches_tracked };
+    let call_shapes = Call { mode: call.mode, tensors: &tensors, num_batches_tracked: call.num_batches_tracked() };
     let plan = call.operation.plan(&call_shapes, &Rule::default());
     let input = tensors.get("input")?;
     Some(Description { dtype: input.dtype, shape: plan.map_or(input.shape.clone(), |plan| plan.output_shape) })
@@ -71,13 +73,6 @@ fn output(call: &Step) -> Option<Description> {
 fn state(call: &Step) -> impl Iterator<Item = (String, Description)> {
     let names = call.operation.signature().state;
     names.iter().filter_map(|&name| Some((name.to_owned(), describe(call.tensors.get(name)?))))
-}
-
-/// The inputs and parameters of an operation; its state and the gradient that comes from above are not.
-fn is_differentiable(call: &Step, name: &str) -> bool {
-    let signature = call.operation.signature();
-    let is_ours = signature.required.contains(&name) || signature.optional.contains(&name);
-    is_ours && !signature.state.contains(&name)
 }
 
 fn missing(expected: &Descriptions, tensors: &Tensors) -> Vec<String> {
@@ -126,7 +121,7 @@ mod tests {
         tensors.map(|(name, tensor)| (name.to_owned(), tensor)).into()
     }
 
-    fn request(gradients: bool) -> Request {
+    fn call(gradients: bool) -> Step {
         let text = r#"{"name": "batch_norm", "spatial_dims": 1, "eps": 1e-5, "momentum": 0.1}"#;
         let tensors = named([
             ("input", tensor(DataType::F16, &[4, 3])),
@@ -135,8 +130,7 @@ mod tests {
             ("num_batches_tracked", Tensor::counter(0)),
         ]);
         let operation: Operation = serde_json::from_str(text).unwrap();
-        let call = Step { operation, mode: Mode::Train, layout: Layout::default(), gradients, tensors };
-        Request { case: "a-case".into(), step: 0, call }
+        Step { operation, mode: Mode::Train, layout: Layout::default(), gradients, tensors }
     }
 
     fn answer() -> Tensors {
@@ -154,18 +148,18 @@ mod tests {
             Some(tensor) => tensors.insert(name.to_owned(), tensor),
             None => tensors.remove(name),
         };
-        check_answer(&request(false), &Answer::Tensors(tensors)).unwrap_err().to_string()
+        check_answer(&call(false), &Answer::Tensors(tensors)).unwrap_err().to_string()
     }
 
     #[test]
     fn an_answer_in_full_is_right() {
         let mut tensors = answer();
-        assert_eq!(check_answer(&request(false), &Answer::Tensors(tensors.clone())), Ok(()));
+        assert_eq!(check_answer(&call(false), &Answer::Tensors(tensors.clone())), Ok(()));
         tensors.insert("save_mean".into(), tensor(DataType::F32, &[3]));
-        assert_eq!(check_answer(&request(false), &Answer::Tensors(tensors.clone())), Ok(()));
+        assert_eq!(check_answer(&call(false), &Answer::Tensors(tensors.clone())), Ok(()));
         tensors.insert("grad_input".into(), tensor(DataType::F16, &[4, 3]));
         tensors.insert("grad_weight".into(), tensor(DataType::F32, &[3]));
-        assert_eq!(check_answer(&request(true), &Answer::Tensors(tensors)), Ok(()));
+        assert_eq!(check_answer(&call(true), &Answer::Tensors(tensors)), Ok(()));
     }
 
     #[test]
@@ -178,7 +172,7 @@ mod tests {
         assert!(wrong.ends_with("`running_mean` is missing, it should be F32 [3]"), "{wrong}");
         let wrong = wrong_with("running_var", Some(tensor(DataType::F32, &[3])));
         assert!(wrong.ends_with("nothing asked for \"running_var\""), "{wrong}");
-        let wrong = check_answer(&request(true), &Answer::Tensors(answer())).unwrap_err().to_string();
+        let wrong = check_answer(&call(true), &Answer::Tensors(answer())).unwrap_err().to_string();
         assert!(wrong.contains("`grad_input` is missing, it should be F16 [4, 3]; `grad_weight`"), "{wrong}");
     }
 
@@ -186,7 +180,7 @@ mod tests {
     fn many_and_long_names_make_a_short_message() {
         let mut tensors = answer();
         tensors.extend((0..1000).map(|i| (format!("x{i:0>9999}"), Tensor::counter(i))));
-        let wrong = check_answer(&request(false), &Answer::Tensors(tensors)).unwrap_err().to_string();
+        let wrong = check_answer(&call(false), &Answer::Tensors(tensors)).unwrap_err().to_string();
         assert!(wrong.ends_with("and 996 more") && wrong.len() < 400, "{wrong}");
     }
 
@@ -194,7 +188,7 @@ mod tests {
     fn a_refusal_may_carry_the_state_that_was_sent() {
         let check = |state| {
             let refusal = Refusal { kind: RefusalKind::TooFewValues, message: String::new() };
-            check_answer(&request(false), &Answer::Refused { refusal, state })
+            check_answer(&call(false), &Answer::Refused { refusal, state })
         };
         assert_eq!(check(Tensors::new()), Ok(()));
         assert_eq!(check(named([("num_batches_tracked", Tensor::counter(1))])), Ok(()));

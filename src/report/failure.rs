@@ -1,0 +1,145 @@
+//! A failure, as text: the first three lines say what is wrong with the layer to someone who does not know the suite.
+
+use super::numpy::{Source, snippet};
+use super::paint::wrapped;
+use super::{Cause, Exhibit, Group, Paint, Report, Tone, count, decimal, hexadecimal, multiple};
+use crate::case::Step;
+use crate::conformance::Verdict;
+use crate::judge::{Expected, Grade, Outcome, Worst};
+use crate::operation::Mode;
+
+/// Other cases of a group that are named.
+const NAMED: usize = 6;
+
+/// The smallest failure of a group in full, and how many others are like it.
+pub(super) fn failure(report: &Report, group: &Group, paint: Paint) -> String {
+    let verdict = &report.verdicts[group.members[0]];
+    let mut parts = vec![headline(verdict, paint), meaning(verdict, &group.cause)];
+    if let Some(exhibit) = report.exhibits.get(&group.members[0]) {
+        parts.push(exhibited(verdict, exhibit, paint));
+    }
+    if let Some(path) = &verdict.replay {
+        let path = path.to_string_lossy();
+        parts.push(format!("  replay   normative replay {}", shell_words::quote(&path)));
+    }
+    parts.extend(others(report, group));
+    parts.join("\n")
+}
+
+/// The case and what is wrong, in a line.
+fn headline(verdict: &Verdict, paint: Paint) -> String {
+    let wrong = match verdict.nearest_bug {
+        Some(bug) if verdict.matches_bug => bug.sentence.to_owned(),
+        _ => in_short(verdict),
+    };
+    let what = match verdict.outcome {
+        Outcome::Crash => "CRASH",
+        Outcome::Timeout => "TIMEOUT",
+        _ => "FAIL",
+    };
+    let recording = verdict.recording.as_ref().map_or(String::new(), |name| format!(" of {name}"));
+    format!("{} {}{recording}: {wrong}", paint.tone(Tone::Bad, what), paint.tone(Tone::Strong, &verdict.case))
+}
+
+fn in_short(verdict: &Verdict) -> String {
+    match &verdict.worst {
+        Some(Worst { tensor, actual, .. }) if actual.is_nan() => format!("its {tensor} is NaN where it must not be"),
+        Some(Worst { tensor, .. }) => format!("its {tensor} is further from the truth than rounding explains"),
+        None => verdict.message.lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// What it means and does to a user, in two paragraphs.
+fn meaning(verdict: &Verdict, cause: &Cause) -> String {
+    let (meaning, effect) = match (cause, verdict.nearest_bug) {
+        (Cause::Bug(_), Some(bug)) => {
+            let references = bug.flag.references();
+            let seen = if references.is_empty() { String::new() } else { format!(" Seen in {}.", references.join(", ")) };
+            (format!("{}: {}", bug.flag.name(), bug.flag.meaning()), format!("{}{seen}", bug.flag.effect()))
+        }
+        (_, nearest) => {
+            let like = nearest.map(|bug| format!(" The nearest planted bug is `{}`: {}.", bug.name, bug.sentence));
+            let seen = match verdict.outcome {
+                Outcome::Crash => "There is no answer to judge: whoever calls the layer like this is stopped.".to_owned(),
+                Outcome::Timeout => "There is no answer to judge: whoever calls the layer like this waits.".to_owned(),
+                _ if verdict.grade == Some(Grade::Wrong) => "No order of operations explains this: the formula is \
+                    another one, or it is computed in less precision than the data type has."
+                    .to_owned(),
+                _ => "The case has one right answer, whatever the order of operations.".to_owned(),
+            };
+            (format!("The case asks: {}", verdict.comment), format!("{seen}{}", like.unwrap_or_default()))
+        }
+    };
+    format!("{}\n{}", wrapped(&meaning, 2), wrapped(&effect, 2))
+}
+
+/// What was asked and answered.
+fn exhibited(verdict: &Verdict, exhibit: &Exhibit, paint: Paint) -> String {
+    let (request, answer) = &exhibit.steps[verdict.step];
+    let steps = exhibit.case.steps.len();
+    let step = if steps > 1 { format!(", step {} of 0 to {}", verdict.step, steps - 1) } else { String::new() };
+    let seed = if exhibit.file.is_some() { "recorded values" } else { "values made from the case's name" };
+    let mut lines = vec![wrapped(&format!("{}{step}; {seed}", call(&request.call)), 2)];
+    if let Some(worst) = &verdict.worst {
+        lines.push(element(worst));
+    }
+    if verdict.worst.is_none() || answer.is_err() {
+        lines.push(wrapped(&verdict.message, 2));
+    }
+    if let (Some(bug), true) = (verdict.nearest_bug, verdict.matches_bug) {
+        let line = format!("the planted bug `{}` gives this answer, as far as rounding lets one tell", bug.name);
+        lines.push(format!("  nearest  {line}"));
+    }
+    if let (Some(worst), Ok(_)) = (&verdict.worst, answer) {
+        let file = exhibit.file.as_deref().or(verdict.replay.as_deref());
+        let source = Source { file, case: &verdict.case, step: verdict.step };
+        if let Some(snippet) = snippet(&request.call, &Expected::of(&request.call), worst, true, source) {
+            let indented: Vec<String> = snippet.lines().map(|line| format!("    {line}")).collect();
+            lines.push(format!("  numpy\n{}", paint.tone(Tone::Faint, indented.join("\n"))));
+        }
+    }
+    lines.join("\n")
+}
+
+/// The worst element: expected, actual, error, bound and their ratio.
+fn element(worst: &Worst) -> String {
+    let Worst { tensor, index, expected, actual, error, bound } = worst;
+    let place = format!("{tensor}{index:?}");
+    let value = |value: f64| format!("{:<24} {}", decimal(value), hexadecimal(value));
+    format!(
+        "  {place}\n    expected {}\n    actual   {}\n    error    {error:.3e}, {} times the bound {bound:.3e}",
+        value(*expected),
+        value(*actual),
+        multiple(worst.ratio()),
+    )
+}
+
+/// Operation, data type, shape, mode, layout and hyper-parameters of a call.
+pub(crate) fn call(step: &Step) -> String {
+    let input = &step.tensors["input"];
+    let mut parts = vec![step.operation.name().to_owned(), format!("{} {:?}", input.dtype(), input.shape())];
+    if step.operation.signature().modes {
+        parts.push(if step.mode == Mode::Train { "train" } else { "eval" }.to_owned());
+    }
+    if step.layout != Default::default() {
+        let layout = serde_json::to_value(step.layout).expect("a layout is JSON");
+        parts.push(format!("layout {}", layout["format"].as_str().unwrap_or_default()));
+        parts.extend((step.layout.offset > 0).then(|| format!("offset {}", step.layout.offset)));
+    }
+    parts.extend(step.gradients.then(|| "gradients".to_owned()));
+    let parameters = serde_json::to_value(&step.operation).expect("an operation is JSON");
+    let parameters = parameters.as_object().expect("an operation is an object");
+    parts.extend(parameters.iter().filter(|(key, _)| *key != "name").map(|(key, value)| format!("{key} {value}")));
+    parts.join(", ")
+}
+
+fn others(report: &Report, group: &Group) -> Option<String> {
+    let others = &group.members[1..];
+    if others.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = others.iter().take(NAMED).map(|&index| report.verdicts[index].case.as_str()).collect();
+    let rest = if others.len() > NAMED { format!(" and {} more", others.len() - NAMED) } else { String::new() };
+    let text = format!("{} like it: {}{rest}", count(others.len(), "other failure"), names.join(", "));
+    Some(wrapped(&text, 2))
+}

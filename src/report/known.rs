@@ -1,0 +1,145 @@
+//! Expected failures: which verdicts they cover, which entries are stale, and drafts of new lists.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::Report;
+use crate::conformance::Verdict;
+use crate::golden::{Entry, Key, KnownList, glob_match};
+use crate::judge::Outcome;
+
+/// A list of expected failures, and what it speaks of.
+#[derive(Debug)]
+pub struct Expectations {
+    /// The list.
+    pub list: KnownList,
+    /// Its file.
+    pub path: PathBuf,
+    /// The recording that it lies beside; `None`: it speaks of every verdict.
+    pub recording: Option<String>,
+    /// Every case that it may speak of, judged or not; `None` where that is not known.
+    pub universe: Option<Vec<String>>,
+}
+
+/// An expected failure that does not happen any more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stale {
+    /// The list's file.
+    pub path: PathBuf,
+    /// What it expected.
+    pub entry: Entry,
+    /// Whether the entry fits no case at all.
+    pub names_nothing: bool,
+}
+
+/// The entries of a list that expects the failures of a report.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    entries: Vec<Entry>,
+}
+
+impl Report {
+    /// Marks the verdicts that `expectations` speak of as known, and keeps the entries that are stale. Gives back a
+    /// draft: the entries that were needed, and one for each failure that none of them covers.
+    ///
+    /// An entry is stale only if every case that it fits was judged: what was left out may still fail.
+    pub fn apply(&mut self, expectations: &[Expectations]) -> Draft {
+        let mut draft = Draft::default();
+        for verdict in &mut self.verdicts {
+            if matches!(verdict.outcome, Outcome::Pass | Outcome::Unsupported) {
+                continue;
+            }
+            let tensor = verdict.worst.as_ref().map(|worst| worst.tensor.as_str());
+            let mut reason = None;
+            for expected in expectations.iter().filter(|expected| expected.covers(verdict)) {
+                if let Some(entry) = expected.list.matches(&verdict.case, tensor) {
+                    reason.get_or_insert_with(|| entry.reason.clone());
+                    draft.add(entry.clone());
+                }
+            }
+            if reason.is_none() && verdict.counts(self.strict) {
+                draft.add(entry(verdict));
+            }
+            verdict.known = reason;
+        }
+        let stale: Vec<Stale> = expectations.iter().flat_map(|expected| expected.stale(self)).collect();
+        self.stale.extend(stale);
+        draft
+    }
+}
+
+impl Expectations {
+    fn covers(&self, verdict: &Verdict) -> bool {
+        self.recording.is_none() || self.recording == verdict.recording
+    }
+
+    fn stale(&self, report: &Report) -> Vec<Stale> {
+        let judged: HashSet<&str> = report.judged(self.recording.as_deref());
+        let is_stale = |entry: &&Entry| match &self.universe {
+            Some(universe) => {
+                universe.iter().filter(|case| glob_match(&entry.case, case)).all(|case| judged.contains(case.as_str()))
+            }
+            None => judged.contains(entry.case.as_str()),
+        };
+        let stale = |entry: &Entry| Stale {
+            path: self.path.clone(),
+            entry: entry.clone(),
+            names_nothing: !judged.iter().any(|case| glob_match(&entry.case, case)),
+        };
+        self.list.stale().into_iter().filter(is_stale).map(stale).collect()
+    }
+}
+
+impl Draft {
+    fn add(&mut self, entry: Entry) {
+        if !self.entries.contains(&entry) {
+            self.entries.push(entry);
+        }
+    }
+
+    /// The list's text.
+    pub fn write(&self, key: Key) -> String {
+        KnownList::write(&self.entries, key)
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing fails.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// An entry that expects this failure, with what was measured and found.
+fn entry(verdict: &Verdict) -> Entry {
+    let reason = match (&verdict.worst, verdict.nearest_bug) {
+        (_, Some(bug)) if verdict.matches_bug => bug.sentence.to_owned(),
+        (Some(worst), _) if worst.actual.is_nan() => format!("{} is NaN where it must not be", worst.tensor),
+        (Some(worst), _) => {
+            format!("{} leaves the bound of every good algorithm, as no known bug makes it", worst.tensor)
+        }
+        (None, _) => verdict.message.lines().next().unwrap_or_default().to_owned(),
+    };
+    Entry {
+        case: verdict.case.clone(),
+        tensor: verdict.worst.as_ref().map(|worst| worst.tensor.clone()),
+        ratio: verdict.worst.as_ref().map(|worst| worst.ratio()).filter(|ratio| ratio.is_finite()),
+        grade: verdict.grade.filter(|_| verdict.worst.is_some()).map(|grade| grade.name().to_owned()),
+        reason,
+        reference: None,
+        line: 0,
+    }
+}
+
+impl std::fmt::Display for Stale {
+    /// One line: which entry, and what to do.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Stale { path, entry, names_nothing } = self;
+        let tensor = entry.tensor.as_ref().map_or(String::new(), |tensor| format!(", tensor {tensor},"));
+        let why = if *names_nothing { "fits no case that was judged" } else { "expects a failure that does not happen" };
+        write!(f, "{}:{}: the entry for {}{tensor} {why}; remove it", path.display(), entry.line, entry.case)
+    }
+}

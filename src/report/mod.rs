@@ -1,0 +1,291 @@
+//! Reports: what was judged, what came of it, and what to do next. Reports print verdicts, they make none.
+//!
+//! ```
+//! use normative::case::catalogue;
+//! use normative::conformance::check;
+//! use normative::report::{Asked, Paint, Report, Status, text};
+//! use normative::subject::{Builtin, Pool};
+//! let cases: Vec<_> = catalogue::cases().iter().filter(|case| case.name.contains("f32-eps")).collect();
+//! let mut pool = Pool::of(Box::new(Builtin::new("eps_doubled").unwrap()));
+//! let (verdicts, runs) = check(&mut pool, &cases, &|_| ());
+//! let mut report = Report::default();
+//! report.add_runs(Asked::Builtin("eps_doubled".into()), &pool, &cases, verdicts, runs);
+//! assert_eq!(report.status(), Status::NotConformant);
+//! assert!(text(&report, "", 20, Paint::default()).contains("it adds eps twice"));
+//! ```
+
+mod cause;
+mod counterexample;
+mod failure;
+mod json;
+mod known;
+mod number;
+mod numpy;
+mod paint;
+mod rows;
+mod text;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use cause::{Cause, Group};
+pub use counterexample::{asked_of, write_counterexamples};
+pub use json::json;
+pub use known::{Draft, Expectations, Stale};
+pub use number::{count, decimal, hexadecimal, multiple};
+pub use numpy::{Source, snippet};
+pub use paint::{Paint, Tone};
+pub use rows::{Rows, rows};
+pub use text::{summary_line, text};
+
+use crate::case::{Answer, Case, Declared, Hello, Request};
+use crate::conformance::Verdict;
+use crate::golden::{Provenance, RecordedCase};
+use crate::judge::Outcome;
+use crate::subject::{CaseRun, Fault, Pool};
+
+/// Everything that one run of a command found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The seed that was given; it changes nothing where nothing is random.
+    pub seed: u64,
+    /// Whether advisory misses count.
+    pub strict: bool,
+    /// Who was asked, if anyone was.
+    pub subject: Option<(Asked, Option<Hello>)>,
+    /// The recordings that were judged.
+    pub recordings: Vec<Recording>,
+    /// A verdict for each case.
+    pub verdicts: Vec<Verdict>,
+    /// What was asked and answered, by the index of the verdict, where it is no pass.
+    pub exhibits: BTreeMap<usize, Exhibit>,
+    /// Why the subject could not be run to the end.
+    pub gave_up: Option<String>,
+    /// Cases without a verdict because of that.
+    pub not_run: usize,
+    /// What was to be judged and is not there.
+    pub missing: Option<String>,
+    /// Golden files, and lists beside them, that cannot be used: where, and why.
+    pub unreadable: Vec<(PathBuf, String)>,
+    /// Expected failures that do not happen any more.
+    pub stale: Vec<Stale>,
+}
+
+/// Who is asked, in the words of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A program behind a pipe.
+    Program(String),
+    /// A subject that is compiled in.
+    Builtin(String),
+}
+
+/// A folder of golden files.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// Its name, which its verdicts have as well.
+    pub name: String,
+    /// How the answers were obtained.
+    pub provenance: Provenance,
+    /// Who gave them.
+    pub subject: Hello,
+}
+
+/// What was asked and answered in one case.
+#[derive(Clone, Debug)]
+pub struct Exhibit {
+    /// The case.
+    pub case: Case,
+    /// Each step that was asked, and its answer.
+    pub steps: Vec<(Request, Result<Answer, Fault>)>,
+    /// How the subject says that it sums.
+    pub declared: Declared,
+    /// The golden file that it comes from.
+    pub file: Option<PathBuf>,
+}
+
+/// The number of verdicts of each kind. A failure that was expected is counted as `known`, and nowhere else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Summary {
+    pub pass: usize,
+    pub fail: usize,
+    pub advisory: usize,
+    pub unsupported: usize,
+    pub crash: usize,
+    pub timeout: usize,
+    pub known: usize,
+}
+
+/// What a report comes to: the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Everything judged passed, or failed as expected.
+    Conformant = 0,
+    /// A required case failed.
+    NotConformant = 1,
+    /// Wrong usage, or a glob that matches nothing.
+    Usage = 2,
+    /// The subject could not be run to the end, or nothing was judged.
+    Incomplete = 3,
+    /// A golden file is unreadable, contradictory, or has the wrong hash.
+    BadGolden = 4,
+    /// A list of expected failures is stale.
+    Stale = 5,
+}
+
+impl Report {
+    /// Adds what [`crate::conformance::check`] made of `cases`.
+    ///
+    /// # Panics
+    /// If `runs` are not those of `cases`.
+    pub fn add_runs(
+        &mut self,
+        asked: Asked,
+        pool: &Pool,
+        cases: &[&Case],
+        verdicts: Vec<Verdict>,
+        runs: Vec<CaseRun>,
+    ) {
+        assert_eq!(cases.len(), runs.len(), "a run for each case");
+        let hello = pool.hello();
+        let declared = hello.arithmetic.unwrap_or_default();
+        self.gave_up = pool.gave_up().map(|fault| fault.to_string());
+        self.not_run += cases.len() - verdicts.len();
+        let judged = cases.iter().zip(runs).filter(|(_, run)| !run.gave_up);
+        for (verdict, (case, run)) in verdicts.into_iter().zip(judged) {
+            let exhibit = || Exhibit { case: (*case).clone(), steps: run.steps, declared, file: None };
+            self.add(verdict, exhibit);
+        }
+        self.subject = Some((asked, Some(hello.clone())));
+        self.attribute();
+    }
+
+    /// Adds what [`crate::conformance::verify`] made of the cases of a recording, each of which lies in a file.
+    pub fn add_recording(
+        &mut self,
+        recording: Recording,
+        cases: Vec<(RecordedCase, PathBuf)>,
+        verdicts: Vec<Verdict>,
+    ) {
+        let declared = recording.subject.arithmetic.unwrap_or_default();
+        for (verdict, (RecordedCase { case, answers }, file)) in verdicts.into_iter().zip(cases) {
+            let exhibit = || {
+                let mut steps: Vec<(Request, Result<Answer, Fault>)> = Vec::new();
+                for (step, answer) in answers.into_iter().enumerate() {
+                    let previous = steps.last().and_then(|(asked, answer)| Some((asked, answer.as_ref().ok()?)));
+                    steps.push((case.request(step, previous), Ok(answer)));
+                }
+                Exhibit { case, steps, declared, file: Some(file) }
+            };
+            self.add(verdict, exhibit);
+        }
+        self.recordings.push(recording);
+        self.attribute();
+    }
+
+    fn add(&mut self, verdict: Verdict, exhibit: impl FnOnce() -> Exhibit) {
+        if !matches!(verdict.outcome, Outcome::Pass | Outcome::Unsupported) {
+            self.exhibits.insert(self.verdicts.len(), exhibit());
+        }
+        self.verdicts.push(verdict);
+    }
+
+    /// The number of verdicts of each kind.
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary::default();
+        for verdict in &self.verdicts {
+            let count = match verdict.outcome {
+                _ if verdict.known.is_some() => &mut summary.known,
+                Outcome::Pass => &mut summary.pass,
+                Outcome::Fail => &mut summary.fail,
+                Outcome::Advisory => &mut summary.advisory,
+                Outcome::Unsupported => &mut summary.unsupported,
+                Outcome::Crash => &mut summary.crash,
+                Outcome::Timeout => &mut summary.timeout,
+            };
+            *count += 1;
+        }
+        summary
+    }
+
+    /// Whether nothing was judged: there is no verdict but `unsupported`.
+    pub fn is_empty(&self) -> bool {
+        self.verdicts.iter().all(|verdict| verdict.outcome == Outcome::Unsupported)
+    }
+
+    /// Indices of the verdicts that make the subject not conformant.
+    pub fn failures(&self) -> Vec<usize> {
+        (0..self.verdicts.len()).filter(|&index| self.verdicts[index].counts(self.strict)).collect()
+    }
+
+    /// What it all comes to. A golden file that cannot be read outweighs a run that did not end, which outweighs a
+    /// failure, which outweighs a stale list: the first says the least about the subject.
+    pub fn status(&self) -> Status {
+        if !self.unreadable.is_empty() {
+            Status::BadGolden
+        } else if self.gave_up.is_some() || self.missing.is_some() || self.is_empty() {
+            Status::Incomplete
+        } else if !self.failures().is_empty() {
+            Status::NotConformant
+        } else if !self.stale.is_empty() {
+            Status::Stale
+        } else {
+            Status::Conformant
+        }
+    }
+
+    /// The names of the cases that have a verdict other than `unsupported`, of one recording or of all.
+    fn judged(&self, recording: Option<&str>) -> HashSet<&str> {
+        let judged = self.verdicts.iter().filter(|verdict| verdict.outcome != Outcome::Unsupported);
+        let ours = judged.filter(|verdict| recording.is_none() || verdict.recording.as_deref() == recording);
+        ours.map(|verdict| verdict.case.as_str()).collect()
+    }
+}
+
+impl Exhibit {
+    /// The number of elements of all tensors that were sent.
+    pub fn elements(&self) -> usize {
+        self.steps.iter().flat_map(|(request, _)| request.call.tensors.values()).map(|tensor| tensor.len()).sum()
+    }
+}
+
+impl Asked {
+    /// The option that asks it, quoted for a shell.
+    pub fn option(&self) -> String {
+        match self {
+            Asked::Program(command) => format!("--subject {}", shell_words::quote(command)),
+            Asked::Builtin(name) => format!("--builtin {name}"),
+        }
+    }
+
+    /// Key and value in the free strings of a hello.
+    fn detail(&self) -> (String, String) {
+        match self {
+            Asked::Program(command) => ("command".to_owned(), command.clone()),
+            Asked::Builtin(name) => ("builtin".to_owned(), name.clone()),
+        }
+    }
+}
+
+impl Provenance {
+    /// The name in golden files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Provenance::Device => "device",
+            Provenance::Cpu => "cpu",
+            Provenance::Simulated => "simulated",
+            Provenance::Emulated => "emulated",
+            Provenance::Interpreted => "interpreted",
+        }
+    }
+}
+
+impl Status {
+    /// The number that a command ends with.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
