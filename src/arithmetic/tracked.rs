@@ -407,3 +407,87 @@ impl Real for Tracked {
         self.value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_relative_eq;
+
+    use super::*;
+
+    const U: f64 = 5.960464477539063e-8; // 2⁻²⁴
+
+    fn gamma(k: f64) -> f64 {
+        k * U / (1.0 - k * U)
+    }
+
+    fn bounds(law: Law, x: &[f64], eps: f64, w: f64, b: f64) -> Vec<Tracked> {
+        let tracker = Tracker { law, unit: U, depth: SummationDepth::Any };
+        let scaling = tracker.scaling(&tracker.moments(Group::contiguous(x), true), &Scale::inside_root(eps));
+        let mut output = vec![Tracked::from(0.0); x.len()];
+        tracker.rescale(x, &scaling, Some(Parameter::One(w)), Some(Parameter::One(b)), &mut output);
+        output
+    }
+
+    /// The bounds written out once more, as the module's documentation has them.
+    #[test]
+    fn the_bounds_are_those_of_the_documentation() {
+        let x = [3.0, 1.0, 4.0, 1.5, 9.25, 2.5];
+        let (eps, w, b) = (1e-3, -1.75, 0.5);
+        let (n, h) = (6.0, 5.0);
+        let mean = x.iter().sum::<f64>() / n;
+        let v = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+        let s = (v + eps).sqrt();
+        let d = gamma(h + 2.0) * x.iter().map(|x| x.abs()).sum::<f64>() / n;
+        let g = gamma(h + 5.0);
+        let (s_below, s_above) = (g * v, g * v + d * d * (1.0 + g));
+        let w_shared = 2.2 * d * v.sqrt();
+        let laws = [(s_below, s_above), (v.min(s_below + w_shared), s_above + w_shared)];
+        for (index, law) in Law::GOOD.into_iter().enumerate() {
+            let (below, above) = laws[index / 2];
+            let (q, p) = (((v - below).max(0.0) + eps).sqrt(), (s * s + above).sqrt());
+            let rho = ((below / (q * (q + s))).max(above / (p * (p + s))) + 5.0 * U) * (1.0 + 8.0 * U);
+            for (x, tracked) in x.iter().zip(bounds(law, &x, eps, w, b)) {
+                let y = (x - mean) / s;
+                let plain = d / s * (1.0 + rho) + y.abs() * rho;
+                let mut bound =
+                    w.abs() * plain * (1.0 + 2.0 * U) + U * (2.0 * (w * y).abs() + b.abs()) * (1.0 + 2.0 * U);
+                if law.folded {
+                    let size = (x.abs() + 2.0 * (mean.abs() + d)) * w.abs() / s;
+                    bound += (1.0 + 4.0 * U + rho) * U * (size + b.abs());
+                }
+                assert_relative_eq!(tracked.value, w * y + b, max_relative = 1e-12);
+                assert_relative_eq!(tracked.error, bound, max_relative = 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_deeper_tree_and_a_wider_law_never_make_a_bound_smaller() {
+        let x: Vec<f64> = (0..100).map(|i| f64::from(i * i % 17) + 100.0).collect();
+        let bound = |law, depth| {
+            let tracker = Tracker { law, unit: U, depth };
+            let moments = tracker.moments(Group::contiguous(&x), true);
+            tracker.scaling(&moments, &Scale::inside_root(1e-5)).relative
+        };
+        let depths = [SummationDepth::Pairwise, SummationDepth::Blocks(16), SummationDepth::Any];
+        for law in Law::GOOD {
+            let bounds = depths.map(|depth| bound(law, depth));
+            assert!(bounds.is_sorted(), "{bounds:?}");
+        }
+        let of_law = Law::GOOD.map(|law| bound(law, SummationDepth::Any));
+        assert!(of_law.is_sorted(), "{of_law:?}");
+        assert!(of_law[3] < bound(Law::ONE_PASS, SummationDepth::Any));
+    }
+
+    #[test]
+    fn running_error_analysis_covers_f32() {
+        let mut values = crate::case::values::Values::new(7);
+        for _ in 0..10_000 {
+            let [a, b, c] = [(); 3].map(|()| (values.normal() * 64.0) as f32);
+            let track = |x: f32| Tracked { unit: U, ..Tracked::from(f64::from(x)) };
+            let tracked = (track(a) * track(b) + track(c)) / (track(b) * track(b) + Tracked::from(1.0)).sqrt();
+            let computed = (a * b + c) / (b * b + 1.0).sqrt();
+            assert!((f64::from(computed) - tracked.value).abs() <= tracked.error, "{a} {b} {c}");
+        }
+    }
+}

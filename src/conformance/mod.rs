@@ -3,11 +3,12 @@
 mod nearest;
 pub mod power;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-pub use nearest::{Nearest, nearest};
+pub use nearest::{Nearest, explains, nearest};
 
 use crate::arithmetic::DataType;
 use crate::case::{Answer, Case, Declared, Flag, FlagKind, Hello, Level, Request};
@@ -68,6 +69,8 @@ pub struct Verdict {
     pub nearest_bug: Option<&'static Bug>,
     /// Whether the subject's answer is that bug's, as far as rounding lets one tell.
     pub matches_bug: bool,
+    /// The bug class that explains all failures of the run best, if this case exposes it.
+    pub likely: Option<Flag>,
     /// What is wrong, in a sentence; empty for a pass.
     pub message: String,
     /// Why the failure is expected, if it is on a list.
@@ -89,10 +92,9 @@ impl Verdict {
         }
     }
 
-    /// The bug class to name in a report: the nearest bug's, or else the first that the case exposes.
+    /// The flag to name in a report: the nearest bug's class, or the one that explains the run, or the case's own first.
     pub fn flag(&self) -> Option<Flag> {
-        let class = self.flags.iter().copied().find(|flag| flag.kind() == FlagKind::Class);
-        self.nearest_bug.map(|bug| bug.flag).or(class).or(self.flags.first().copied())
+        self.nearest_bug.map(|bug| bug.flag).or(self.likely).or(self.flags.first().copied())
     }
 }
 
@@ -103,7 +105,7 @@ pub fn check(pool: &mut Pool, cases: &[&Case], progress: &(dyn Fn(usize) + Sync)
     let runs = pool.run(cases, progress);
     let verdicts = cases.par_iter().zip(&runs).filter(|(_, run)| !run.gave_up);
     let mut verdicts: Vec<Verdict> = verdicts.map(|(case, run)| verdict_of_run(case, run, &declared)).collect();
-    settle_grades(&mut verdicts);
+    settle(&mut verdicts);
     (verdicts, runs)
 }
 
@@ -125,7 +127,7 @@ pub fn verify(recording: &str, file: &GoldenFile) -> Vec<Verdict> {
             verdict
         })
         .collect();
-    settle_grades(&mut verdicts);
+    settle(&mut verdicts);
     verdicts
 }
 
@@ -210,9 +212,19 @@ fn blank(case: &Case, kind: Kind) -> Verdict {
         worst: None,
         nearest_bug: None,
         matches_bug: false,
+        likely: None,
         message: String::new(),
         known: None,
         replay: None,
+    }
+}
+
+/// What only all verdicts together can tell.
+fn settle(verdicts: &mut [Verdict]) {
+    settle_grades(verdicts);
+    let likely = explanation(verdicts);
+    for verdict in verdicts.iter_mut().filter(|verdict| verdict.outcome == Outcome::Fail) {
+        verdict.likely = likely.filter(|flag| verdict.flags.contains(flag));
     }
 }
 
@@ -227,8 +239,31 @@ fn settle_grades(verdicts: &mut [Verdict]) {
     for verdict in verdicts {
         if verdict.grade == Some(Grade::OnePass) && wrong.contains(&(verdict.operation, verdict.dtype)) {
             verdict.grade = Some(Grade::Wrong);
+            if verdict.nearest_bug.is_some_and(|bug| bug.flag == Flag::Cancellation) {
+                verdict.nearest_bug = None;
+                verdict.matches_bug = false;
+            }
         }
     }
+}
+
+/// The class whose cases are most nearly those that failed, by the index of Jaccard (1912): |both|/|either|.
+fn explanation(verdicts: &[Verdict]) -> Option<Flag> {
+    let judged = || verdicts.iter().filter(|verdict| verdict.level == Level::Required);
+    let failed = |verdict: &Verdict| verdict.outcome == Outcome::Fail;
+    // Only operations in which something failed can tell.
+    let affected: BTreeSet<&str> =
+        judged().filter(|verdict| failed(verdict)).map(|verdict| verdict.operation).collect();
+    let index = |flag: Flag| {
+        let count = |test: &dyn Fn(&Verdict) -> bool| {
+            judged().filter(|verdict| affected.contains(verdict.operation) && test(verdict)).count() as f64
+        };
+        let carries = |verdict: &Verdict| verdict.flags.contains(&flag);
+        count(&|v| carries(v) && failed(v)) / count(&|v| carries(v) || failed(v))
+    };
+    let classes = Flag::ALL.iter().copied().filter(|flag| flag.kind() == FlagKind::Class);
+    let best = classes.map(|flag| (index(flag), flag)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 > 0.5).then_some(best.1)
 }
 
 /// The subject's own words, for reports: `pytorch 2.15.0 (cpu)`.

@@ -7,6 +7,9 @@ use crate::subject::answer_by;
 use crate::subject::planted::{BUGS, Bug};
 use crate::tensor::Tensor;
 
+/// Two answers this many bounds apart, or less, cannot be told apart: each may be one bound off.
+const ALIKE: f64 = 2.0;
+
 /// A planted bug that explains an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Nearest {
@@ -19,7 +22,7 @@ pub struct Nearest {
 impl Nearest {
     /// Whether the subject's answer is this bug's, as far as rounding lets one tell.
     pub fn matches(&self) -> bool {
-        self.distance <= 2.0
+        self.distance <= ALIKE
     }
 }
 
@@ -32,13 +35,9 @@ pub fn nearest(
     declared: &Declared,
 ) -> Option<Nearest> {
     let name = step.operation.name();
-    if judgement.grade == Some(Grade::OnePass) {
-        // Two unstable programs differ from each other as much as from the truth.
-        let bug = BUGS.iter().find(|bug| bug.flag == Flag::Cancellation)?;
-        return Some(Nearest { bug, distance: 0.0 });
-    }
     let near = judgement.ratio().unwrap_or(f64::INFINITY) / 4.0;
-    BUGS.iter()
+    let found = BUGS
+        .iter()
         .filter(|bug| bug.operations.contains(&name))
         .filter_map(|bug| {
             let mistaken = answer_by(step, &bug.recipe());
@@ -47,9 +46,28 @@ pub fn nearest(
                 return None;
             }
             let distance = distance(step, expected, answer, &mistaken, declared);
-            (distance <= 2.0 || distance < near && distance.is_finite()).then_some(Nearest { bug, distance })
+            (distance <= ALIKE || distance < near && distance.is_finite()).then_some(Nearest { bug, distance })
         })
-        .min_by(|a, b| a.distance.total_cmp(&b.distance))
+        .min_by(|a, b| a.distance.total_cmp(&b.distance));
+    match found {
+        Some(found) if found.matches() => Some(found),
+        // Two unstable programs differ from each other as much as from the truth.
+        _ if judgement.grade == Some(Grade::OnePass) => {
+            let bug = BUGS.iter().find(|bug| bug.flag == Flag::Cancellation)?;
+            Some(Nearest { bug, distance: 0.0 })
+        }
+        found => found,
+    }
+}
+
+/// Whether `bug` shows on this step and its answer is the subject's, as far as rounding lets one tell.
+pub fn explains(bug: &Bug, step: &Step, expected: &Expected, answer: &Answer, declared: &Declared) -> bool {
+    if !bug.operations.contains(&step.operation.name()) {
+        return false;
+    }
+    let mistaken = answer_by(step, &bug.recipe());
+    let shows = judge(step, expected, &mistaken, declared).outcome == Outcome::Fail;
+    shows && distance(step, expected, answer, &mistaken, declared) <= ALIKE
 }
 
 /// The largest difference of two answers in bounds; infinite where one answers and the other refuses.
