@@ -1,2 +1,5 @@
 //! The command `normative`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    normative::cli::main()
+}

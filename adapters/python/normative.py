@@ -18,6 +18,7 @@ protocol, version 1; the handler sees arrays and hyper-parameters only. It needs
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -36,7 +37,7 @@ except ImportError:
 
 __all__ = [
     "Layout", "ProtocolError", "RawTensor", "Refusal", "Request", "Subject", "Unsupported",
-    "decode", "encode", "operation", "read_frame", "round_bf16", "serve", "strides", "take_pipe",
+    "decode", "encode", "fingerprint", "operation", "read_frame", "round_bf16", "serve", "strides", "take_pipe",
     "write_frame",
 ]  # fmt: skip
 
@@ -52,6 +53,16 @@ STATE = {
     "instance_norm": ("running_mean", "running_var", "num_batches_tracked"),
     "spectral_norm": ("u", "v"),
 }
+
+#: The tensors that an operation is differentiated by.
+DIFFERENTIABLE = {
+    "spectral_norm": ("input",),
+    "frozen_batch_norm": ("input",),
+    "conv_batch_norm_fold": ("input", "conv_bias", "weight", "bias"),
+}
+
+#: The same for all other operations.
+DIFFERENTIABLE_ELSEWHERE = ("input", "weight", "bias")
 
 REFUSAL_KINDS = ("dtype", "shape", "parameter", "empty", "too_few_values", "other")
 
@@ -344,6 +355,21 @@ class _Torch:
 # Requests and replies.
 
 
+def fingerprint(message: Mapping[str, Any], tensors: Mapping[str, RawTensor]) -> str:
+    """A name for a request that depends on what it asks alone, and not on its number.
+
+    A golden file holds the requests as well, so what an adapter notes about a call is found again by it.
+    """
+    asked = {key: message.get(key) for key in ("operation", "mode", "layout")}
+    asked.update({key: bool(message.get(key, False)) for key in ("gradients", "double_backward")})
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+    for name in sorted(tensors):
+        dtype, shape, data = tensors[name]
+        digest.update(json.dumps([name, dtype, list(shape)]).encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
 @dataclass
 class Request:
     """One step of a case, as a handler sees it. A tensor that was not sent is absent: ``tensors.get`` gives None."""
@@ -357,6 +383,14 @@ class Request:
     dialect: str = "pytorch"
     layout: Layout = Layout()
     gradients: bool = False
+    double_backward: bool = False
+    fingerprint: str = ""
+
+    @property
+    def differentiable(self) -> tuple[str, ...]:
+        """The tensors that were sent and that the operation is differentiated by."""
+        names = DIFFERENTIABLE.get(self.name, DIFFERENTIABLE_ELSEWHERE)
+        return tuple(name for name in names if name in self.tensors)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -445,7 +479,8 @@ class Subject:
             layout = Layout(**{k: v for k, v in message.get("layout", {}).items() if k in Layout._fields})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ProtocolError(f"a request lacks or garbles a field: {message!r}") from error
-        dialect, gradients = parameters.pop("dialect", "pytorch"), bool(message.get("gradients", False))
+        dialect = parameters.pop("dialect", "pytorch")
+        gradients, twice = bool(message.get("gradients", False)), bool(message.get("double_backward", False))
         entry, options = self.operations.get(name), self.hello["options"]
         dtypes = {key: tensor.dtype for key, tensor in raw.items()}
         if entry is None:
@@ -456,15 +491,30 @@ class Subject:
             raise Unsupported(f"no {name} of {dtypes['input']}")
         if gradients and "gradients" not in options:
             raise Unsupported(f"no gradients of {name}")
+        if twice and "double_backward" not in options:
+            raise Unsupported(f"no double backward of {name}")
         needed = "strided" if layout.format == "contiguous" and layout.offset else layout.format
         if needed != "contiguous" and needed not in options:
             raise Unsupported(f"no layout {layout.format} with offset {layout.offset}")
+        rank = len(raw["input"].shape) if "input" in raw else 0
+
+        def laid_out(key: str, tensor: RawTensor) -> bool:
+            # An output of another rank, such as a folded bias, has no layout of the input's.
+            return key == "input" or (key.startswith("grad_output.") and len(tensor.shape) == rank)
+
         tensors = {
-            key: self.framework.load(tensor, layout if key == "input" or key.startswith("grad_output.") else Layout())
+            key: self.framework.load(tensor, layout if laid_out(key, tensor) else Layout())
             for key, tensor in raw.items()
         }
         parameters = {key: _from_json(value) for key, value in parameters.items()}
-        return Request(id, name, mode, parameters, tensors, dtypes, dialect, layout, gradients), entry.handler
+        request = Request(
+            id, name, mode, parameters, tensors, dtypes, dialect, layout, gradients, twice, fingerprint(message, raw)
+        )
+        missing = [key for key in request.differentiable if twice and f"grad_grad.{key}" not in raw]
+        if missing or (twice and not gradients):
+            lacking = f"grad_grad.{missing[0]}" if missing else '"gradients": true'
+            raise ProtocolError(f"a request for double backward lacks {lacking}")
+        return request, entry.handler
 
     def _store(self, request: Request, tensors: Any, what: str) -> dict[str, RawTensor]:
         where = f"{request.name}, request {request.id}: the {what}"
@@ -483,11 +533,18 @@ class Subject:
         return stored
 
 
+def _like(request: Request, name: str) -> str | None:
+    """The tensor of the request that an answer's tensor resembles: its own for a state tensor or a gradient."""
+    own = (name, name.removeprefix("grad_"), name.removeprefix("grad2_"))
+    seed = f"grad_output.{name.removeprefix('grad2_')}"
+    return next((key for key in (*own, seed) if key in request.dtypes), None)
+
+
 def _expected_dtype(request: Request, name: str) -> str | None:
-    """The data type that the protocol wants: a state tensor's or a gradient's own tensor's, else the input's."""
+    """The data type that the protocol wants: that of the tensor it resembles, else the input's."""
     if name in ("save_mean", "save_invstd"):
         return None
-    return request.dtypes.get(name.removeprefix("grad_"), request.dtypes.get("input"))
+    return request.dtypes.get(_like(request, name) or "input")
 
 
 def _complaints(request: Request, answer: Mapping[str, RawTensor]) -> list[str]:
@@ -502,8 +559,8 @@ def _complaints(request: Request, answer: Mapping[str, RawTensor]) -> list[str]:
         dtype = _expected_dtype(request, name)
         if dtype and tensor.dtype != dtype:
             found.append(f"{name!r} is {tensor.dtype}, not {dtype}")
-        like = "input" if name == "output" else name.removeprefix("grad_")
-        shape = tuple(request.tensors[like].shape) if like in request.tensors else None
+        like = "input" if name in ("output", "folded_weight") else _like(request, name)
+        shape = tuple(request.tensors[like].shape) if like else None
         if shape is not None and tensor.shape != shape:
             found.append(f"{name!r} has shape {list(tensor.shape)}, not {list(shape)}")
     return found
@@ -521,8 +578,9 @@ def serve(
 ) -> None:
     """Serves the registered operations until the suite closes the pipe.
 
-    ``options`` are among ``channels_last``, ``strided`` (this module lays the tensors out) and ``gradients`` (the
-    handler returns ``grad_<tensor>`` when ``request.gradients``). ``arithmetic`` says in which type the layer
+    ``options`` are among ``channels_last``, ``strided`` (this module lays the tensors out), ``gradients`` (the
+    handler returns ``grad_<tensor>`` when ``request.gradients``) and ``double_backward`` (it returns
+    ``grad2_<tensor>`` as well when ``request.double_backward``). ``arithmetic`` says in which type the layer
     accumulates, where that is wider than the suite assumes: ``{"accumulate": "F64", "depth": "any"}``. With
     ``framework="torch"`` tensors are torch tensors on ``device``.
     """

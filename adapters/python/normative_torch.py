@@ -7,13 +7,13 @@ The handler of an adapter builds its module and hands it over::
         module = MyRMSNorm(request.parameters["normalized_shape"], request.parameters["eps"])
         return normative_torch.call(module, request)
 
-    normative.serve(name="my RMS norm", version="1", framework="torch", options=["gradients"])
+    normative.serve(name="my RMS norm", version="1", framework="torch", options=["gradients", "double_backward"])
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,24 +21,30 @@ from torch import Tensor, nn
 
 import normative
 
-#: The tensors that a module trains. They get gradients; state tensors do not.
-PARAMETERS = ("weight", "bias")
-
 #: What PyTorch says when it refuses, in the order in which the kinds apply.
 REFUSALS = {
-    "dtype": r"mixed dtype|expected scalar type|needs_dynamic_casting",
+    "dtype": r"mixed dtype|expected scalar type|needs_dynamic_casting|same (data ?type|dtype|datatype|type)\b",
     "shape": r"[Ee]xpected (at least )?\d.*(D |dimensions)|must have at least \d+ dimensions"
     r"|should contain \d+ elements|normalized_shape=\[|of same shape as|vector of size equal to"
-    r"|TensorAccessor expected|t\.dim\(\) == 1",
-    "parameter": r"eps must be|argument '(eps|momentum|normalized_shape)'|NoneType|num_groups|num groups|modulo by zero"
-    r"|at least 1-dimensional",
-    "empty": r"to be greater than 0, got 0|of size \[0[],]",
+    r"|TensorAccessor expected|t\.dim\(\) == 1|Expected input to be \dD|at least \d+ dimensions|has no dimensions"
+    r"|size mismatch|inconsistent tensor size|must match the size of tensor|to match num_features|of repeat dims",
+    "parameter": r"eps must be|argument '\w+'|NoneType|num_groups|num groups|modulo by zero"
+    r"|at least 1-dimensional|Dimension out of range|n_power_iterations|non-positive-norm|maxnorm"
+    r"|kernel size should be",
+    "empty": r"to be greater than 0, got 0|of size \[(\d+, )*0[],]|should be non-zero|is empty",
     "too_few_values": r"more than 1 (value per channel|spatial element)",
 }
 
-#: No word about the case: a kernel that is missing, and a machine that failed.
-MISSING = re.compile(r"not implemented for|Could not run 'aten::")
+#: No word about the case: a kernel or a derivative that is missing, and a machine that failed.
+MISSING = re.compile(
+    r"not implemented for|Could not run 'aten::|support automatic differentiation|support double backward"
+    r"|derivative for '.*' is not implemented"
+)
 FAILURE = re.compile(r"CUDA error|CUDA out of memory|can't allocate memory|CUBLAS_STATUS|CUDNN_STATUS")
+
+#: What a compiled module raises, within the account of it that the compiler gives.
+TRACED = re.compile(r"got (\w+)\((['\"])(.*?)\2\)", re.DOTALL)
+COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch")
 
 
 def call(module: nn.Module, request: normative.Request, names: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -46,7 +52,8 @@ def call(module: nn.Module, request: normative.Request, names: Mapping[str, str]
 
     ``names`` says what the module calls them where it has other names, ``{"weight": "scale.gamma"}``. A parameter that
     was not sent keeps the value that the module was built with: 1 for a weight, 0 for a bias, or None. A state tensor
-    that the module does not have comes back as it was sent.
+    that the module does not have comes back as it was sent. A module that holds its input, as a parametrized weight
+    does, has a name for it too and is called without arguments. What it returns is the output, or outputs by name.
     """
     try:
         return _call(module, request, names or {})
@@ -59,39 +66,78 @@ def call(module: nn.Module, request: normative.Request, names: Mapping[str, str]
 
 def outcome(error: Exception, request: normative.Request, state: Mapping[str, Tensor] | None = None) -> Exception:
     """What an exception of PyTorch's means: a refusal with its kind, a kernel that is missing, or a failed machine."""
-    if MISSING.search(str(error)):
-        return normative.Unsupported(_text(error))
-    if isinstance(error, torch.OutOfMemoryError) or FAILURE.search(str(error)):
-        return MemoryError(f"the machine failed, not the layer: {_text(error)}")
-    kind = next((kind for kind, pattern in REFUSALS.items() if re.search(pattern, str(error))), "other")
-    return normative.Refusal(kind, _text(error), request.state if state is None else state)
+    text = _text(error)
+    if MISSING.search(text):
+        return normative.Unsupported(text)
+    if isinstance(error, torch.OutOfMemoryError) or FAILURE.search(text):
+        return MemoryError(f"the machine failed, not the layer: {text}")
+    if type(error).__module__.startswith(COMPILERS) and not TRACED.search(str(error)):
+        return normative.Unsupported(f"the compiler failed, not the layer: {text}")
+    kind = next((kind for kind, pattern in REFUSALS.items() if re.search(pattern, text)), "other")
+    return normative.Refusal(kind, text, request.state if state is None else state)
 
 
 def _call(module: nn.Module, request: normative.Request, names: Mapping[str, str]) -> dict[str, Any]:
     input, sent = request.tensors["input"], request.tensors
     module.to(device=input.device, dtype=input.dtype).train(request.mode == "train")
-    for name, buffer in request.state.items():
+    leaves: dict[str, Tensor] = {}
+    for name, tensor in sent.items():
+        if name.startswith(("grad_output.", "grad_grad.")):
+            continue
+        if name == "input" and name not in names:
+            leaves[name] = tensor.requires_grad_(request.gradients)
+            continue
         owner, attribute = _place(module, names.get(name, name))
-        if hasattr(owner, attribute):
-            setattr(owner, attribute, buffer)
-    leaves = {"input": input.requires_grad_(request.gradients)}
-    for name in PARAMETERS:
-        if name in sent:
-            owner, attribute = _place(module, names.get(name, name))
-            if not hasattr(owner, attribute):
-                raise normative.Unsupported(f"the module has no {names.get(name, name)}")
-            leaves[name] = nn.Parameter(sent[name])
-            setattr(owner, attribute, leaves[name])
+        if not hasattr(owner, attribute):
+            if name in request.state:
+                continue
+            raise normative.Unsupported(f"the module has no {names.get(name, name)}")
+        if name in request.differentiable:
+            tensor = leaves[name] = nn.Parameter(tensor)
+        setattr(owner, attribute, tensor)
 
-    output = module(input)
-    answer = {"output": output, **_state(module, request, names)}
-    if request.gradients:
-        # A tensor that the output does not depend on has the gradient 0.
-        found = torch.autograd.grad(
-            output, list(leaves.values()), sent["grad_output.output"], allow_unused=True, materialize_grads=True
-        )
-        answer.update({f"grad_{name}": gradient for name, gradient in zip(leaves, found)})
+    output = module() if "input" in names else module(input)
+    outputs = dict(output) if isinstance(output, Mapping) else {"output": output}
+    return {**outputs, **_state(module, request, names), **_gradients(request, leaves, outputs)}
+
+
+def _gradients(
+    request: normative.Request, leaves: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The gradients that the request asks for. A tensor that nothing depends on has the gradient 0."""
+    if not request.gradients:
+        return {}
+    twice, tensors = request.double_backward, list(leaves.values())
+    seeds = {name: request.tensors[f"grad_output.{name}"].requires_grad_(twice) for name in outputs}
+    first = torch.autograd.grad(
+        list(outputs.values()),
+        tensors,
+        list(seeds.values()),
+        create_graph=twice,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    answer = {f"grad_{name}": gradient for name, gradient in zip(leaves, first)}
+    if twice:
+        directions = [request.tensors[f"grad_grad.{name}"] for name in leaves]
+        second = _second(first, directions, [*tensors, *seeds.values()])
+        answer.update({f"grad2_{name}": gradient for name, gradient in zip([*leaves, *seeds], second)})
     return answer
+
+
+def _second(first: Sequence[Tensor], directions: Sequence[Tensor], targets: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The gradients, by the targets, of the sum of the products of each first gradient with its direction."""
+    moving = [(gradient, direction) for gradient, direction in zip(first, directions) if gradient.requires_grad]
+    if not moving:
+        return [torch.zeros_like(target) for target in targets]
+    gradients, along = zip(*moving)
+    try:
+        return torch.autograd.grad(gradients, targets, along, allow_unused=True, materialize_grads=True)
+    except RuntimeError as error:
+        if FAILURE.search(str(error)):
+            raise
+        # The layer has answered and been differentiated: this is no refusal of the case.
+        raise normative.Unsupported(f"no double backward: {_text(error)}") from error
 
 
 def _state(module: nn.Module, request: normative.Request, names: Mapping[str, str]) -> dict[str, Tensor]:
@@ -111,5 +157,9 @@ def _place(module: nn.Module, path: str) -> tuple[nn.Module, str]:
 
 def _text(error: Exception) -> str:
     """What PyTorch said, without the trace of its own code and the path on the machine that built it."""
-    first_line = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: " + re.sub(r' at "[^"]*":.*', "", first_line)
+    name, text = type(error).__name__, str(error)
+    if type(error).__module__.startswith(COMPILERS) and (traced := TRACED.search(text)):
+        name, text = traced[1], traced[3]
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    heading = lines[0].startswith("Error(s) in loading state_dict") and len(lines) > 1
+    return f"{name}: " + re.sub(r' at "[^"]*":.*', "", lines[1 if heading else 0])

@@ -13,7 +13,7 @@ pub use nearest::{Nearest, explains, nearest};
 use crate::arithmetic::DataType;
 use crate::case::{Answer, Case, Declared, Flag, FlagKind, Hello, Level, Request};
 use crate::golden::GoldenFile;
-use crate::judge::{Expected, Grade, Judgement, Outcome, Worst, judge};
+use crate::judge::{Expected, Grade, Outcome, Worst, judge};
 use crate::subject::planted::Bug;
 use crate::subject::{CaseRun, Fault, Pool};
 
@@ -145,13 +145,13 @@ pub fn verdict_of_run(case: &Case, run: &CaseRun, declared: &Declared) -> Verdic
                 // What a subject does not claim was not sent, so this one is claimed.
                 let message = format!("it claims this case and then says that it cannot do it: {why}");
                 let outcome = if case.level == Level::Required { Outcome::Fail } else { Outcome::Unsupported };
-                worse(&mut verdict, step, outcome, message);
+                worse(&mut verdict, step, outcome, message, None);
             }
             Ok(answer) => take(&mut verdict, step, request, answer, declared),
-            Err(fault @ Fault::WrongTensors(_)) => worse(&mut verdict, step, Outcome::Fail, fault.to_string()),
+            Err(fault @ Fault::WrongTensors(_)) => worse(&mut verdict, step, Outcome::Fail, fault.to_string(), None),
             Err(fault) => {
                 let outcome = if fault.is_timeout() { Outcome::Timeout } else { Outcome::Crash };
-                worse(&mut verdict, step, outcome, fault.to_string());
+                worse(&mut verdict, step, outcome, fault.to_string(), None);
             }
         }
     }
@@ -175,23 +175,22 @@ fn take(verdict: &mut Verdict, step: usize, request: &Request, answer: &Answer, 
         outcome => outcome,
     };
     if outcome > verdict.outcome {
-        let Judgement { worst, message, .. } = judgement.clone();
-        verdict.worst = worst;
         if judgement.outcome == Outcome::Fail
             && let Some(found) = nearest(&request.call, &expected, answer, &judgement, declared)
         {
             verdict.nearest_bug = Some(found.bug);
             verdict.matches_bug = found.matches();
         }
-        worse(verdict, step, outcome, message);
+        worse(verdict, step, outcome, judgement.message, judgement.worst);
     }
 }
 
-fn worse(verdict: &mut Verdict, step: usize, outcome: Outcome, message: String) {
+fn worse(verdict: &mut Verdict, step: usize, outcome: Outcome, message: String, worst: Option<Worst>) {
     if outcome > verdict.outcome {
         verdict.outcome = outcome;
         verdict.step = step;
         verdict.message = message;
+        verdict.worst = worst;
     }
 }
 

@@ -60,14 +60,16 @@ pub fn nearest(
     }
 }
 
-/// Whether `bug` shows on this step and its answer is the subject's, as far as rounding lets one tell.
-pub fn explains(bug: &Bug, step: &Step, expected: &Expected, answer: &Answer, declared: &Declared) -> bool {
+/// Whether the subject's answer is that of `bug`, as far as rounding lets one tell: then how far `bug` moves this step's
+/// answer, as a multiple of the bound. Below [`super::power::EXPOSED`] that is no evidence by itself.
+pub fn explains(bug: &Bug, step: &Step, expected: &Expected, answer: &Answer, declared: &Declared) -> Option<f64> {
     if !bug.operations.contains(&step.operation.name()) {
-        return false;
+        return None;
     }
     let mistaken = answer_by(step, &bug.recipe());
-    let shows = judge(step, expected, &mistaken, declared).outcome == Outcome::Fail;
-    shows && distance(step, expected, answer, &mistaken, declared) <= ALIKE
+    let judgement = judge(step, expected, &mistaken, declared);
+    let alike = || distance(step, expected, answer, &mistaken, declared) <= ALIKE;
+    (judgement.outcome == Outcome::Fail && alike()).then(|| judgement.ratio().unwrap_or(f64::INFINITY))
 }
 
 /// The largest difference of two answers in bounds; infinite where one answers and the other refuses.

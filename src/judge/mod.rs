@@ -199,7 +199,7 @@ fn is_exact(expected: &Tensors<TrueTensor>, answers: &Tensors) -> bool {
 }
 
 /// The index of flat position `position` in an array of shape `shape`.
-fn unravel(mut position: usize, shape: &[usize]) -> Vec<usize> {
+pub(crate) fn unravel(mut position: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for (place, &size) in index.iter_mut().zip(shape).rev() {
         *place = position % size.max(1);

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use super::{Exhibit, Report};
+use crate::case::Flag;
+use crate::conformance::power::EXPOSED;
 use crate::conformance::{Verdict, explains};
 use crate::judge::{Expected, Grade, Outcome};
 use crate::subject::planted::Bug;
@@ -30,6 +32,8 @@ pub struct Group {
     pub cause: Cause,
     /// The verdicts' indices, the smallest case first.
     pub members: Vec<usize>,
+    /// Whether they were not even asked, because too many before them ended in a fault.
+    pub not_run: bool,
 }
 
 impl Report {
@@ -41,63 +45,69 @@ impl Report {
         }
         let groups = by_cause.into_iter().map(|(cause, mut members)| {
             members.sort_by_key(|index| (self.exhibits.get(index).map_or(usize::MAX, Exhibit::elements), *index));
-            Group { cause, members }
+            let not_run = self.exhibits.get(&members[0]).is_some_and(Exhibit::is_not_run);
+            Group { cause, members, not_run }
         });
         let mut groups: Vec<Group> = groups.collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.members.len()));
         groups
     }
 
+    /// The bug class whose cases are most nearly those that failed. Where nothing passes, every class fits and none tells.
+    pub(super) fn likely(&self) -> Option<Flag> {
+        let likely = self.verdicts.iter().find_map(|verdict| verdict.likely)?;
+        let failed = self.failures().into_iter().map(|index| self.verdicts[index].operation);
+        let operations: BTreeSet<&str> = failed.collect();
+        let passes = |verdict: &Verdict| verdict.outcome == Outcome::Pass && operations.contains(verdict.operation);
+        self.verdicts.iter().any(passes).then_some(likely)
+    }
+
     /// Names for each failure the planted bug that explains it and as many of the others as possible: on a single case
-    /// two bugs may look the same.
+    /// two bugs may look the same. A bug must explain at least one failure that it alone would make large enough.
     pub(super) fn attribute(&mut self) {
         let failures: Vec<usize> =
             (0..self.verdicts.len()).filter(|&index| self.verdicts[index].outcome == Outcome::Fail).collect();
         let candidates: BTreeSet<&str> =
             failures.iter().filter_map(|&index| Some(self.verdicts[index].nearest_bug?.name)).collect();
         let candidates: Vec<&'static Bug> = candidates.into_iter().filter_map(Bug::from_name).collect();
-        let mut open: Vec<(usize, Vec<bool>)> = failures
+        let mut open: Vec<(usize, Vec<Option<f64>>)> = failures
             .into_par_iter()
             .filter_map(|index| {
                 let (verdict, exhibit) = (&self.verdicts[index], self.exhibits.get(&index)?);
                 let expected = Expected::of(&exhibit.steps[verdict.step].0.call);
-                let fits = candidates.iter().map(|bug| is_explained(verdict, exhibit, &expected, bug)).collect();
-                Some((index, fits))
+                Some((index, candidates.iter().map(|bug| explanation(verdict, exhibit, &expected, bug)).collect()))
             })
             .collect();
-        let explained = |open: &[(usize, Vec<bool>)], bug: usize| open.iter().filter(|(_, fits)| fits[bug]).count();
         loop {
-            let best = (0..candidates.len()).rev().max_by_key(|&bug| explained(&open, bug));
-            let Some(best) = best.filter(|&bug| explained(&open, bug) > 0) else { break };
-            open.retain(|(index, fits)| {
-                if fits[best] {
+            let explained = |bug: usize| {
+                let effects: Vec<f64> = open.iter().filter_map(|(_, effects)| effects[bug]).collect();
+                let evident = effects.iter().filter(|&&effect| effect >= EXPOSED).count();
+                (evident > 0).then_some((effects.len(), evident))
+            };
+            let best = (0..candidates.len()).rev().filter_map(|bug| Some((explained(bug)?, bug))).max();
+            let Some((_, best)) = best else { break };
+            open.retain(|(index, effects)| {
+                if effects[best].is_some() {
                     let verdict = &mut self.verdicts[*index];
                     (verdict.nearest_bug, verdict.matches_bug) = (Some(candidates[best]), true);
                 }
-                !fits[best]
+                effects[best].is_none()
             });
         }
         for (index, _) in open {
-            let verdict = &mut self.verdicts[index];
-            verdict.matches_bug = false;
-            // An unstable variance is no explanation where the formula is wrong.
-            verdict.nearest_bug = verdict.nearest_bug.filter(|bug| !is_unstable(bug));
+            self.verdicts[index].matches_bug = false;
         }
     }
 }
 
-/// Whether the subject's answer is that of `bug`, as far as rounding lets one tell.
-fn is_explained(verdict: &Verdict, exhibit: &Exhibit, expected: &Expected, bug: &Bug) -> bool {
-    if is_unstable(bug) {
-        return verdict.grade == Some(Grade::OnePass);
+/// How far `bug` moves the answer, in bounds, if the subject's answer is that of `bug`.
+fn explanation(verdict: &Verdict, exhibit: &Exhibit, expected: &Expected, bug: &Bug) -> Option<f64> {
+    // Two programs with an unstable variance differ from each other as much as from the truth: their grade tells them.
+    if bug.flag == Flag::Cancellation {
+        return verdict.ratio.filter(|_| verdict.grade == Some(Grade::OnePass));
     }
     let (request, answer) = &exhibit.steps[verdict.step];
-    answer.as_ref().is_ok_and(|answer| explains(bug, &request.call, expected, answer, &exhibit.declared))
-}
-
-/// Two programs with an unstable variance differ from each other as much as from the truth: their grade tells them.
-fn is_unstable(bug: &Bug) -> bool {
-    bug.flag == crate::case::Flag::Cancellation
+    explains(bug, &request.call, expected, answer.as_ref().ok()?, &exhibit.declared)
 }
 
 impl Cause {
@@ -127,4 +137,44 @@ fn kind(verdict: &Verdict) -> String {
         }
     }
     kind
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::report;
+    use super::*;
+
+    #[test]
+    fn a_bug_that_explains_everything_is_named_everywhere() {
+        // On many of these cases the square of eps and no eps at all cannot be told apart.
+        let report = report("eps_squared", "-f32-");
+        let groups = report.groups();
+        assert_eq!(groups.len(), 1, "{groups:?}");
+        assert_eq!(groups[0].cause, Cause::Bug("eps_squared"));
+        let sizes: Vec<usize> = groups[0].members.iter().map(|index| report.exhibits[index].elements()).collect();
+        assert!(sizes.is_sorted() && sizes.len() > 50, "{sizes:?}");
+    }
+
+    #[test]
+    fn a_small_effect_alone_is_no_evidence() {
+        let one = report("eps_doubled", "thread-batch_norm-f32-1x3x10-train");
+        let (verdict, effect) = (&one.verdicts[0], one.verdicts[0].ratio.unwrap());
+        assert!(effect > 1.0 && effect < EXPOSED, "{effect}");
+        assert_eq!(Cause::of(verdict), Cause::Alike { operation: "batch_norm", kind: "output is off".to_owned() });
+        // Beside a case that tells, it is.
+        let both = report("eps_doubled", "batch_norm-f32-");
+        let verdict = both.verdicts.iter().find(|verdict| verdict.case == one.verdicts[0].case).unwrap();
+        assert_eq!(Cause::of(verdict), Cause::Bug("eps_doubled"));
+    }
+
+    #[test]
+    fn refusals_of_one_kind_are_alike_whatever_their_shapes() {
+        let mut report = report("batch_of_one_refused", "batch_norm-f32-");
+        for verdict in &mut report.verdicts {
+            verdict.matches_bug = false;
+        }
+        let kinds: Vec<Cause> = report.groups().into_iter().map(|group| group.cause).collect();
+        let kind = "fail it refuses (too_few_values) where it must answer".to_owned();
+        assert_eq!(kinds, [Cause::Alike { operation: "batch_norm", kind }]);
+    }
 }

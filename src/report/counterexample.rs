@@ -12,7 +12,7 @@ use crate::golden::{GoldenError, GoldenFile, Provenance, RecordedCase};
 /// its verdict. Gives back how many it wrote.
 ///
 /// First come the cases that the report shows in full, then the smallest of each operation and cause, then the second
-/// smallest, and so on. Failures of recordings are left out: they lie in files already.
+/// smallest, and so on. Failures of recordings are left out: they lie in files already. So are cases that were not asked.
 ///
 /// # Errors
 /// [`GoldenError::Io`] if the folder cannot be made or written.
@@ -21,10 +21,8 @@ pub fn write_counterexamples(report: &mut Report, folder: &Path, limit: usize) -
     if chosen.is_empty() {
         return Ok(0);
     }
-    let io_error = |path: &Path, error: std::io::Error| GoldenError::Io {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    let io_error =
+        |path: &Path, error: std::io::Error| GoldenError::Io { path: path.to_owned(), reason: error.to_string() };
     fs::create_dir_all(folder).map_err(|error| io_error(folder, error))?;
     let mut written = 0;
     for index in chosen {
@@ -54,8 +52,8 @@ fn in_order(report: &Report) -> Vec<usize> {
     rest.sort_by_key(|index| (rank[index], report.exhibits.get(index).map_or(0, Exhibit::elements), *index));
     order.extend(rest);
     let mut seen = HashSet::new();
-    let recorded = |index: &usize| report.exhibits.get(index).is_none_or(|exhibit| exhibit.file.is_some());
-    order.into_iter().filter(|index| !recorded(index) && seen.insert(*index)).collect()
+    let asked = |exhibit: &Exhibit| exhibit.file.is_none() && !exhibit.is_not_run();
+    order.into_iter().filter(|index| report.exhibits.get(index).is_some_and(asked) && seen.insert(*index)).collect()
 }
 
 /// The case up to the step that failed for want of an answer, if any did.

@@ -1,9 +1,11 @@
 //! A failure, as text: the first three lines say what is wrong with the layer to someone who does not know the suite.
 
+use serde_json::Value;
+
 use super::numpy::{Source, snippet};
 use super::paint::wrapped;
 use super::{Cause, Exhibit, Group, Paint, Report, Tone, count, decimal, hexadecimal, multiple};
-use crate::case::Step;
+use crate::case::{Flag, Step};
 use crate::conformance::Verdict;
 use crate::judge::{Expected, Grade, Outcome, Worst};
 use crate::operation::Mode;
@@ -14,14 +16,13 @@ const NAMED: usize = 6;
 /// The smallest failure of a group in full, and how many others are like it.
 pub(super) fn failure(report: &Report, group: &Group, paint: Paint) -> String {
     let verdict = &report.verdicts[group.members[0]];
-    let mut parts = vec![headline(verdict, paint), meaning(verdict, &group.cause)];
-    if let Some(exhibit) = report.exhibits.get(&group.members[0]) {
-        parts.push(exhibited(verdict, exhibit, paint));
-    }
+    let mut parts = vec![headline(verdict, paint), meaning(report, verdict, &group.cause)];
+    let exhibit = report.exhibits.get(&group.members[0]);
+    parts.extend(exhibit.map(|exhibit| exhibited(verdict, exhibit)));
     if let Some(path) = &verdict.replay {
-        let path = path.to_string_lossy();
-        parts.push(format!("  replay   normative replay {}", shell_words::quote(&path)));
+        parts.push(format!("  replay   normative replay {}", shell_words::quote(&path.to_string_lossy())));
     }
+    parts.extend(exhibit.and_then(|exhibit| numpy(verdict, exhibit, paint)));
     parts.extend(others(report, group));
     parts.join("\n")
 }
@@ -50,55 +51,68 @@ fn in_short(verdict: &Verdict) -> String {
 }
 
 /// What it means and does to a user, in two paragraphs.
-fn meaning(verdict: &Verdict, cause: &Cause) -> String {
+fn meaning(report: &Report, verdict: &Verdict, cause: &Cause) -> String {
     let (meaning, effect) = match (cause, verdict.nearest_bug) {
-        (Cause::Bug(_), Some(bug)) => {
-            let references = bug.flag.references();
-            let seen = if references.is_empty() { String::new() } else { format!(" Seen in {}.", references.join(", ")) };
-            (format!("{}: {}", bug.flag.name(), bug.flag.meaning()), format!("{}{seen}", bug.flag.effect()))
-        }
-        (_, nearest) => {
-            let like = nearest.map(|bug| format!(" The nearest planted bug is `{}`: {}.", bug.name, bug.sentence));
-            let seen = match verdict.outcome {
-                Outcome::Crash => "There is no answer to judge: whoever calls the layer like this is stopped.".to_owned(),
-                Outcome::Timeout => "There is no answer to judge: whoever calls the layer like this waits.".to_owned(),
-                _ if verdict.grade == Some(Grade::Wrong) => "No order of operations explains this: the formula is \
-                    another one, or it is computed in less precision than the data type has."
-                    .to_owned(),
-                _ => "The case has one right answer, whatever the order of operations.".to_owned(),
-            };
-            (format!("The case asks: {}", verdict.comment), format!("{seen}{}", like.unwrap_or_default()))
-        }
+        (Cause::Bug(_), Some(bug)) => of_flag(bug.flag),
+        _ => unexplained(report, verdict),
     };
     format!("{}\n{}", wrapped(&meaning, 2), wrapped(&effect, 2))
 }
 
+/// What a bug class is, and what it does to a user.
+fn of_flag(flag: Flag) -> (String, String) {
+    let references = flag.references();
+    let seen = if references.is_empty() { String::new() } else { format!(" Seen in {}.", references.join(", ")) };
+    (format!("{}: {}", flag.name(), flag.meaning()), format!("{}{seen}", flag.effect()))
+}
+
+/// What can be said where no planted bug gives the answer.
+fn unexplained(report: &Report, verdict: &Verdict) -> (String, String) {
+    let likely = verdict.likely.filter(|flag| report.likely() == Some(*flag));
+    if let (Some(flag), Some(_)) = (likely, &verdict.worst) {
+        let (meaning, effect) = of_flag(flag);
+        return (format!("The cases that fail are mostly those that expose {meaning}"), effect);
+    }
+    let known = match verdict.outcome {
+        Outcome::Crash => "There is no answer to judge: whoever calls the layer like this is stopped.",
+        Outcome::Timeout => "There is no answer to judge: whoever calls the layer like this waits.",
+        _ if verdict.grade == Some(Grade::Wrong) => {
+            "No order of operations explains this: the formula is another one, or it is computed in less precision than \
+             the data type has."
+        }
+        _ => "The case has one right answer, whatever the order of operations.",
+    };
+    let nearest = verdict
+        .nearest_bug
+        .map_or(String::new(), |bug| format!(" The nearest planted bug is `{}`: {}.", bug.name, bug.sentence));
+    (format!("The case asks: {}", verdict.comment), format!("{known}{nearest}"))
+}
+
 /// What was asked and answered.
-fn exhibited(verdict: &Verdict, exhibit: &Exhibit, paint: Paint) -> String {
-    let (request, answer) = &exhibit.steps[verdict.step];
+fn exhibited(verdict: &Verdict, exhibit: &Exhibit) -> String {
+    let call = &exhibit.steps[verdict.step].0.call;
     let steps = exhibit.case.steps.len();
     let step = if steps > 1 { format!(", step {} of 0 to {}", verdict.step, steps - 1) } else { String::new() };
     let seed = if exhibit.file.is_some() { "recorded values" } else { "values made from the case's name" };
-    let mut lines = vec![wrapped(&format!("{}{step}; {seed}", call(&request.call)), 2)];
-    if let Some(worst) = &verdict.worst {
-        lines.push(element(worst));
-    }
-    if verdict.worst.is_none() || answer.is_err() {
-        lines.push(wrapped(&verdict.message, 2));
-    }
+    let mut lines = vec![wrapped(&format!("{}{step}; {seed}", call_in_words(call)), 2)];
+    lines.push(match &verdict.worst {
+        Some(worst) => element(worst),
+        None => wrapped(&verdict.message, 2),
+    });
     if let (Some(bug), true) = (verdict.nearest_bug, verdict.matches_bug) {
-        let line = format!("the planted bug `{}` gives this answer, as far as rounding lets one tell", bug.name);
-        lines.push(format!("  nearest  {line}"));
-    }
-    if let (Some(worst), Ok(_)) = (&verdict.worst, answer) {
-        let file = exhibit.file.as_deref().or(verdict.replay.as_deref());
-        let source = Source { file, case: &verdict.case, step: verdict.step };
-        if let Some(snippet) = snippet(&request.call, &Expected::of(&request.call), worst, true, source) {
-            let indented: Vec<String> = snippet.lines().map(|line| format!("    {line}")).collect();
-            lines.push(format!("  numpy\n{}", paint.tone(Tone::Faint, indented.join("\n"))));
-        }
+        lines.push(format!("  nearest  the planted bug `{}` gives this answer, to within rounding", bug.name));
     }
     lines.join("\n")
+}
+
+/// The snippet that computes the worst element.
+fn numpy(verdict: &Verdict, exhibit: &Exhibit, paint: Paint) -> Option<String> {
+    let call = &exhibit.steps[verdict.step].0.call;
+    let file = exhibit.file.as_deref().or(verdict.replay.as_deref());
+    let source = Source { file, case: &verdict.case, step: verdict.step };
+    let snippet = snippet(call, &Expected::of(call), verdict.worst.as_ref()?, true, source)?;
+    let indented: Vec<String> = snippet.lines().map(|line| format!("    {line}")).collect();
+    Some(format!("  numpy\n{}", paint.tone(Tone::Faint, indented.join("\n"))))
 }
 
 /// The worst element: expected, actual, error, bound and their ratio.
@@ -115,7 +129,7 @@ fn element(worst: &Worst) -> String {
 }
 
 /// Operation, data type, shape, mode, layout and hyper-parameters of a call.
-pub(crate) fn call(step: &Step) -> String {
+pub fn call_in_words(step: &Step) -> String {
     let input = &step.tensors["input"];
     let mut parts = vec![step.operation.name().to_owned(), format!("{} {:?}", input.dtype(), input.shape())];
     if step.operation.signature().modes {
@@ -129,7 +143,11 @@ pub(crate) fn call(step: &Step) -> String {
     parts.extend(step.gradients.then(|| "gradients".to_owned()));
     let parameters = serde_json::to_value(&step.operation).expect("an operation is JSON");
     let parameters = parameters.as_object().expect("an operation is an object");
-    parts.extend(parameters.iter().filter(|(key, _)| *key != "name").map(|(key, value)| format!("{key} {value}")));
+    let text = |value: &Value| match value {
+        Value::Number(number) if number.is_f64() => decimal(number.as_f64().expect("a float")),
+        value => value.to_string(),
+    };
+    parts.extend(parameters.iter().filter(|(key, _)| *key != "name").map(|(key, v)| format!("{key} {}", text(v))));
     parts.join(", ")
 }
 

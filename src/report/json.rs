@@ -27,7 +27,8 @@ struct Document<'a> {
     unreadable: Vec<Value>,
     stale: Vec<Value>,
     summary: Summary,
-    verdicts: Vec<Line<'a>>,
+    /// Left to be written a line each: it must be the last.
+    verdicts: [(); 0],
 }
 
 #[derive(Serialize)]
@@ -72,7 +73,7 @@ struct Element<'a> {
     bound: f64,
 }
 
-/// The report as JSON text.
+/// The report as JSON text, a line for each verdict.
 pub fn json(report: &Report) -> String {
     let subject = report.subject.as_ref().map(|(asked, hello)| {
         let mut subject = value!(hello);
@@ -115,9 +116,16 @@ pub fn json(report: &Report) -> String {
         unreadable: unreadable.map(|(path, why)| value!({"path": path.to_string_lossy(), "message": why})).collect(),
         stale: stale.collect(),
         summary: report.summary(),
-        verdicts: report.verdicts.iter().map(line).collect(),
+        verdicts: [],
     };
-    serde_json::to_string_pretty(&document).expect("a report is JSON") + "\n"
+    let text = serde_json::to_string_pretty(&document).expect("a report is JSON");
+    let head = text.strip_suffix("]\n}").expect("the verdicts are last");
+    let lines: Vec<String> = report
+        .verdicts
+        .iter()
+        .map(|verdict| serde_json::to_string(&line(verdict)).expect("a verdict is JSON"))
+        .collect();
+    format!("{head}\n    {}\n  ]\n}}\n", lines.join(",\n    "))
 }
 
 fn line(verdict: &Verdict) -> Line<'_> {

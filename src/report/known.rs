@@ -15,8 +15,8 @@ pub struct Expectations {
     pub list: KnownList,
     /// Its file.
     pub path: PathBuf,
-    /// The recording that it lies beside; `None`: it speaks of every verdict.
-    pub recording: Option<String>,
+    /// The recordings that it lies beside; `None`: it speaks of every verdict.
+    pub recordings: Option<Vec<String>>,
     /// Every case that it may speak of, judged or not; `None` where that is not known.
     pub universe: Option<Vec<String>>,
 }
@@ -70,11 +70,14 @@ impl Report {
 
 impl Expectations {
     fn covers(&self, verdict: &Verdict) -> bool {
-        self.recording.is_none() || self.recording == verdict.recording
+        let beside = |names: &Vec<String>| verdict.recording.as_ref().is_some_and(|name| names.contains(name));
+        self.recordings.as_ref().is_none_or(beside)
     }
 
     fn stale(&self, report: &Report) -> Vec<Stale> {
-        let judged: HashSet<&str> = report.judged(self.recording.as_deref());
+        let judged = report.verdicts.iter().filter(|verdict| verdict.outcome != Outcome::Unsupported);
+        let judged: HashSet<&str> =
+            judged.filter(|verdict| self.covers(verdict)).map(|verdict| verdict.case.as_str()).collect();
         let is_stale = |entry: &&Entry| match &self.universe {
             Some(universe) => {
                 universe.iter().filter(|case| glob_match(&entry.case, case)).all(|case| judged.contains(case.as_str()))
@@ -139,7 +142,8 @@ impl std::fmt::Display for Stale {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Stale { path, entry, names_nothing } = self;
         let tensor = entry.tensor.as_ref().map_or(String::new(), |tensor| format!(", tensor {tensor},"));
-        let why = if *names_nothing { "fits no case that was judged" } else { "expects a failure that does not happen" };
+        let why =
+            if *names_nothing { "fits no case that was judged" } else { "expects a failure that does not happen" };
         write!(f, "{}:{}: the entry for {}{tensor} {why}; remove it", path.display(), entry.line, entry.case)
     }
 }

@@ -21,17 +21,18 @@ mod json;
 mod known;
 mod number;
 mod numpy;
-mod paint;
+pub(crate) mod paint;
 mod rows;
 mod text;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 pub use cause::{Cause, Group};
 pub use counterexample::{asked_of, write_counterexamples};
+pub use failure::call_in_words;
 pub use json::json;
 pub use known::{Draft, Expectations, Stale};
 pub use number::{count, decimal, hexadecimal, multiple};
@@ -141,14 +142,7 @@ impl Report {
     ///
     /// # Panics
     /// If `runs` are not those of `cases`.
-    pub fn add_runs(
-        &mut self,
-        asked: Asked,
-        pool: &Pool,
-        cases: &[&Case],
-        verdicts: Vec<Verdict>,
-        runs: Vec<CaseRun>,
-    ) {
+    pub fn add_runs(&mut self, asked: Asked, pool: &Pool, cases: &[&Case], verdicts: Vec<Verdict>, runs: Vec<CaseRun>) {
         assert_eq!(cases.len(), runs.len(), "a run for each case");
         let hello = pool.hello();
         let declared = hello.arithmetic.unwrap_or_default();
@@ -164,12 +158,7 @@ impl Report {
     }
 
     /// Adds what [`crate::conformance::verify`] made of the cases of a recording, each of which lies in a file.
-    pub fn add_recording(
-        &mut self,
-        recording: Recording,
-        cases: Vec<(RecordedCase, PathBuf)>,
-        verdicts: Vec<Verdict>,
-    ) {
+    pub fn add_recording(&mut self, recording: Recording, cases: Vec<(RecordedCase, PathBuf)>, verdicts: Vec<Verdict>) {
         let declared = recording.subject.arithmetic.unwrap_or_default();
         for (verdict, (RecordedCase { case, answers }, file)) in verdicts.into_iter().zip(cases) {
             let exhibit = || {
@@ -236,16 +225,14 @@ impl Report {
             Status::Conformant
         }
     }
-
-    /// The names of the cases that have a verdict other than `unsupported`, of one recording or of all.
-    fn judged(&self, recording: Option<&str>) -> HashSet<&str> {
-        let judged = self.verdicts.iter().filter(|verdict| verdict.outcome != Outcome::Unsupported);
-        let ours = judged.filter(|verdict| recording.is_none() || verdict.recording.as_deref() == recording);
-        ours.map(|verdict| verdict.case.as_str()).collect()
-    }
 }
 
 impl Exhibit {
+    /// Whether the case was not asked, because too many before it ended in a fault.
+    fn is_not_run(&self) -> bool {
+        matches!(self.steps.last(), Some((_, Err(Fault::NotRun { .. }))))
+    }
+
     /// The number of elements of all tensors that were sent.
     pub fn elements(&self) -> usize {
         self.steps.iter().flat_map(|(request, _)| request.call.tensors.values()).map(|tensor| tensor.len()).sum()
@@ -287,5 +274,43 @@ impl Status {
     /// The number that a command ends with.
     pub fn code(self) -> u8 {
         self as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::catalogue;
+    use crate::conformance::check;
+    use crate::subject::Builtin;
+
+    /// A report on the cases whose names contain `part`.
+    pub(super) fn report(builtin: &str, part: &str) -> Report {
+        let cases: Vec<&Case> = catalogue::cases().iter().filter(|case| case.name.contains(part)).collect();
+        let mut pool = Pool::of(Box::new(Builtin::new(builtin).unwrap()));
+        let (verdicts, runs) = check(&mut pool, &cases, &|_| ());
+        let mut report = Report::default();
+        report.add_runs(Asked::Builtin(builtin.to_owned()), &pool, &cases, verdicts, runs);
+        report
+    }
+
+    #[test]
+    fn the_graver_status_wins() {
+        let mut report = report("eps_doubled", "layer_norm-f32-eps");
+        assert_eq!(report.status(), Status::NotConformant);
+        report.gave_up = Some("it died".to_owned());
+        assert_eq!(report.status(), Status::Incomplete);
+        report.unreadable.push((PathBuf::from("a"), "wrong hash".to_owned()));
+        assert_eq!(report.status(), Status::BadGolden);
+        assert_eq!(Report::default().status(), Status::Incomplete);
+        assert_eq!(Status::Stale.code(), 5);
+    }
+
+    #[test]
+    fn advisory_misses_count_where_that_is_asked() {
+        let mut report = report("two_pass", "layer_norm-f32-range");
+        assert_eq!((report.status(), report.summary().advisory), (Status::Conformant, 1));
+        report.strict = true;
+        assert_eq!(report.status(), Status::NotConformant);
     }
 }

@@ -38,12 +38,13 @@ pub fn decimal(value: f64) -> String {
     }
 }
 
-/// A multiple of a bound, to three digits.
+/// A multiple of a bound, to three digits; one below 1 never reads as 1.
 pub fn multiple(ratio: f64) -> String {
     match ratio {
         _ if !ratio.is_finite() => "∞".to_owned(),
         0.0 => "0".to_owned(),
         ..0.0005 => format!("{ratio:.0e}"),
+        ..1.0 => format!("{:.3}", (ratio * 1000.0).floor() / 1000.0),
         ..9.995 => format!("{ratio:.2}"),
         ..99.95 => format!("{ratio:.1}"),
         ..999.5 => format!("{ratio:.0}"),
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn multiples_have_three_digits() {
-        let texts = [0.0, 0.00012, 0.5, 3.96, 58.776, 458.872, 18967.959, f64::INFINITY].map(multiple);
-        assert_eq!(texts, ["0", "1e-4", "0.50", "3.96", "58.8", "459", "1.9e4", "∞"]);
+        let texts = [0.0, 0.00012, 0.5, 0.9999, 3.96, 58.776, 458.872, 18967.959, f64::INFINITY].map(multiple);
+        assert_eq!(texts, ["0", "1e-4", "0.500", "0.999", "3.96", "58.8", "459", "1.9e4", "∞"]);
     }
 }

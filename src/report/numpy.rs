@@ -42,7 +42,8 @@ pub fn snippet(call: &Step, expected: &Expected, worst: &Worst, actual: bool, so
         lines.extend(reader(file, source));
     }
     let wide = if call.tensors["input"].dtype() == DataType::F64 { "np.longdouble" } else { "np.float64" };
-    for (name, tensor) in call.tensors.iter().filter(|(name, _)| NAMES.contains(&name.as_str())) {
+    let used = |name: &str| NAMES.contains(&name) && formula.iter().any(|line| line.contains(name));
+    for (name, tensor) in call.tensors.iter().filter(|(name, _)| used(name)) {
         let values = match file {
             Some(_) => format!("tensor(\"request/{name}\")"),
             None => array(tensor),
@@ -121,7 +122,7 @@ fn formula(operation: &Operation, plan: &Plan, tensors: &Tensors, name: &str) ->
     match operation {
         Operation::BatchNorm(_) => {
             let others: Vec<String> = (0..rank).filter(|axis| *axis != 1).map(|axis| axis.to_string()).collect();
-            let axes = format!("({},)", others.join(", "));
+            let axes = format!("({}{})", others.join(", "), if rank == 2 { "," } else { "" });
             match name {
                 "output" => {
                     lines.push(match plan.source {
@@ -170,4 +171,57 @@ fn formula(operation: &Operation, plan: &Plan, tensors: &Tensors, name: &str) ->
         _ => return None,
     }
     Some(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::report;
+    use super::*;
+
+    fn snippet_of(builtin: &str, case: &str, file: Option<&Path>) -> Option<String> {
+        let report = report(builtin, case);
+        let index = report.verdicts.iter().position(|verdict| verdict.case == case).unwrap();
+        let (verdict, exhibit) = (&report.verdicts[index], &report.exhibits[&index]);
+        let call = &exhibit.steps[verdict.step].0.call;
+        let source = Source { file, case, step: verdict.step };
+        snippet(call, &Expected::of(call), verdict.worst.as_ref()?, true, source)
+    }
+
+    #[test]
+    fn a_small_case_is_written_out() {
+        let text = snippet_of("unbiased_variance", "layer_norm-bf16-outlier-10", None).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "import numpy as np");
+        assert!(lines[1].starts_with("input = np.array([0.0, 0.0, "), "{text}");
+        assert!(lines[1].ends_with(", np.float32).reshape(4, 2, 5).astype(np.float64)") && lines[1].contains("96.0"));
+        assert_eq!(
+            lines[2..5],
+            [
+                "axes = tuple(range(-2, 0))",
+                "mean, var = input.mean(axes, keepdims=True), input.var(axes, keepdims=True)",
+                "result = (input - mean) / np.sqrt(var + 1e-5)",
+            ]
+        );
+        assert!(lines[5].starts_with("expected = float(result[") && lines[7].starts_with("actual = float.fromhex(\""));
+    }
+
+    #[test]
+    fn a_large_case_is_read_from_its_file_or_not_at_all() {
+        let case = "layer_norm-f64-large-8192";
+        let text = snippet_of("unbiased_variance", case, Some(Path::new("a \"b\".safetensors"))).unwrap();
+        assert!(text.contains(r#"open("a \"b\".safetensors", "rb")"#), "{text}");
+        assert!(text.contains("header[\"layer_norm-f64-large-8192/0/\" + name]") && text.contains("np.longdouble"));
+        assert!(text.contains("actual = float(tensor(\"answer/output\")["));
+        assert_eq!(snippet_of("unbiased_variance", case, None), None);
+    }
+
+    #[test]
+    fn running_statistics_have_their_formula() {
+        let text = snippet_of("biased_running_var", "batch_norm-f32-momentum-none", None).unwrap();
+        let formula = "result = (1 - momentum) * running_var + momentum * input.var((0, 2), ddof=1)";
+        assert!(text.contains("momentum = 1 / 4\n") && text.contains(formula), "{text}");
+        let text = snippet_of("updates_in_eval", "batch_norm-f32-eval-plain", None).unwrap();
+        assert!(text.contains("result = running_mean\n") || text.contains("result = running_var\n"), "{text}");
+        assert_eq!(snippet_of("counter_frozen", "batch_norm-f32-size-4", None), None);
+    }
 }

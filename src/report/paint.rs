@@ -33,10 +33,10 @@ impl Paint {
 }
 
 /// The widest that running text gets.
-const WIDTH: usize = 110;
+const WIDTH: usize = 100;
 
-/// Running text in lines of at most 110 characters, each after `indent` spaces; no newline at the end.
-pub(super) fn wrapped(text: &str, indent: usize) -> String {
+/// Running text in lines of at most 100 characters, each after `indent` spaces; no newline at the end.
+pub(crate) fn wrapped(text: &str, indent: usize) -> String {
     let margin = " ".repeat(indent);
     let mut lines: Vec<String> = Vec::new();
     for paragraph in text.lines() {

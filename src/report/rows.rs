@@ -33,7 +33,7 @@ struct Counts {
 pub fn rows(report: &Report) -> Rows {
     let mut sources: Vec<(Option<&str>, String)> = Vec::new();
     for recording in &report.recordings {
-        let title = format!("{}\n{}", recording.name, recording.provenance.name());
+        let title = format!("{} ({})", recording.name, recording.provenance.name());
         sources.push((Some(&recording.name), title));
     }
     if let Some((_, Some(hello))) = &report.subject {
@@ -91,7 +91,7 @@ impl Counts {
             *self.outcomes.entry(verdict.outcome).or_default() += 1;
         }
         if verdict.outcome == Outcome::Pass {
-            self.worst = self.worst.max(verdict.ratio);
+            self.worst = [self.worst, verdict.ratio].into_iter().flatten().reduce(f64::max);
         }
         if let Some(grade) = verdict.grade {
             *self.grades.entry(grade).or_default() += 1;

@@ -32,5 +32,5 @@ def rms_norm(request):
 
 
 if __name__ == "__main__":
-    options = ["gradients", "channels_last", "strided"]
+    options = ["gradients", "double_backward", "channels_last", "strided"]
     normative.serve(name="my RMS norm", version="1", framework="torch", options=options)

@@ -59,6 +59,7 @@ def request(
     id: int = 0,
     layout: Mapping[str, Any] | None = None,
     gradients: bool = False,
+    double_backward: bool = False,
     **parameters: Any,
 ) -> bytes:
     """A request's document. Tensors may be numbers, which become F32, or an int, which becomes a counter."""
@@ -66,6 +67,8 @@ def request(
         "type": "request", "id": id, "mode": mode, "gradients": gradients, "layout": layout or {"format": "contiguous"},
         "operation": {"name": operation, **parameters},
     }  # fmt: skip
+    if double_backward:
+        message["double_backward"] = True
     counters = {name: pack(value, "I64") for name, value in tensors.items() if isinstance(value, int)}
     others = {n: v if isinstance(v, RawTensor) else pack(v) for n, v in tensors.items() if not isinstance(v, int)}
     return normative.encode(message, {**counters, **others})

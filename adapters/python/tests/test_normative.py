@@ -307,6 +307,51 @@ def test_unknown_messages_are_errors(adapter, message: dict) -> None:
     assert status == 1 and errors.startswith("normative: ")
 
 
+TWICE = {
+    name: [[1.0, 2.0]] for name in ("input", "weight", "grad_output.output", "grad_grad.input", "grad_grad.weight")
+}
+
+
+def test_double_backward_reaches_the_handler(adapter) -> None:
+    body = """assert request.gradients and request.double_backward and request.differentiable == ("input", "weight")
+return {"output": x, "grad_input": x, "grad_weight": x, "grad2_input": x, "grad2_weight": x, "grad2_output": x[0]}"""
+    client = adapter(body, options=["gradients", "double_backward"])
+    assert client.hello()["options"] == ["gradients", "double_backward"]
+    reply = client.ask("layer_norm", TWICE, gradients=True, double_backward=True)
+    assert set(reply.raw) == {"output", "grad_input", "grad_weight", "grad2_input", "grad2_weight", "grad2_output"}
+    assert "'grad2_output' has shape [2], not [1, 2]" in client.close()[1]
+
+
+def test_double_backward_that_is_not_claimed_is_unsupported(adapter) -> None:
+    client = adapter(options=["gradients"])
+    client.hello()
+    assert client.ask("layer_norm", TWICE, gradients=True, double_backward=True).type == "unsupported"
+
+
+@pytest.mark.parametrize("missing", ["grad_grad.weight", "gradients"])
+def test_half_a_request_for_double_backward_ends_the_program(adapter, missing: str) -> None:
+    client = adapter(options=["gradients", "double_backward"])
+    client.hello()
+    sent = {name: value for name, value in TWICE.items() if name != missing}
+    client.send(request("layer_norm", sent, gradients=missing != "gradients", double_backward=True))
+    assert client.receive() is None
+    status, errors = client.close()
+    assert status == 1 and missing in errors
+
+
+def test_a_fingerprint_depends_on_what_is_asked_alone(adapter) -> None:
+    body = """return {"output": x * 0 + int(request.fingerprint[:8], 16) % 2**20}"""
+    client = adapter(body)
+    client.hello()
+
+    def fingerprint(value: float, eps: float) -> float:
+        return client.ask("layer_norm", {"input": pack([value], "F64")}, eps=eps)["output"][0]
+
+    first = fingerprint(1.0, 0.5)
+    assert fingerprint(1.0, 0.5) == first  # its id is another
+    assert len({first, fingerprint(2.0, 0.5), fingerprint(1.0, 0.25)}) == 3
+
+
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -386,6 +431,17 @@ def test_layouts_keep_the_values(adapter, dtype: str, format: str, shape: tuple[
         reply = client.ask("layer_norm", {"input": values}, layout={"format": format, "offset": offset})
         assert reply.type == "answer", reply
         assert reply.raw["output"] == values
+
+
+def test_an_outputs_gradient_of_another_rank_has_no_layout(adapter) -> None:
+    body = """seed = request.tensors["grad_output.output"], request.tensors["grad_output.folded_bias"]
+assert [array.flags.c_contiguous for array in (x, *seed)] == [False, False, True]
+return {"output": x}"""
+    client = adapter(body, options=["gradients", "channels_last"])
+    client.hello()
+    sent = {"input": np.ones((2, 3, 4)), "grad_output.output": np.ones((2, 3, 4)), "grad_output.folded_bias": [1.0]}
+    reply = client.ask("layer_norm", sent, gradients=True, layout={"format": "channels_last"})
+    assert reply.type == "answer", reply
 
 
 def test_channels_last_needs_a_spatial_dimension(adapter) -> None:

@@ -1,0 +1,46 @@
+//! Asking a subject: from the options to a report.
+
+use std::num::NonZeroUsize;
+use std::thread;
+
+use super::options::RunOptions;
+use super::progress::Progress;
+use crate::case::Case;
+use crate::conformance::check;
+use crate::report::{Asked, Report};
+use crate::subject::{Builtin, Fault, Pool, Program, Subject, Timeouts};
+
+/// Starts as many of the subject as the options say.
+///
+/// # Errors
+/// The fault of a program that does not start or says no hello.
+pub(super) fn start(asked: &Asked, options: &RunOptions) -> Result<Pool, Fault> {
+    let default = match asked {
+        Asked::Program(_) => NonZeroUsize::MIN,
+        Asked::Builtin(_) => thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    };
+    let timeouts = Timeouts { case: options.timeout, ..Timeouts::default() };
+    Pool::start(options.jobs.unwrap_or(default), &|| {
+        Ok(match asked {
+            Asked::Program(command) => Box::new(Program::start(command, timeouts)?) as Box<dyn Subject>,
+            Asked::Builtin(name) => Box::new(Builtin::new(name).expect("the options take no other name")),
+        })
+    })
+}
+
+/// Has the subject answer `cases`, and adds the verdicts to the report. A subject that does not start is in the report
+/// as one that was given up.
+pub(super) fn judge(report: &mut Report, asked: &Asked, options: &RunOptions, cases: &[&Case]) {
+    let mut pool = match start(asked, options) {
+        Ok(pool) => pool,
+        Err(fault) => {
+            report.subject = Some((asked.clone(), None));
+            report.gave_up = Some(fault.to_string());
+            report.not_run = cases.len();
+            return;
+        }
+    };
+    let progress = Progress::new("cases", cases.len());
+    let (verdicts, runs) = check(&mut pool, cases, &|done| progress.tell(done));
+    report.add_runs(asked.clone(), &pool, cases, verdicts, runs);
+}

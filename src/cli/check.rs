@@ -1,0 +1,98 @@
+//! `normative check`: the main job.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::goldens::{Goldens, default_folder, known};
+use super::options::{JudgingOptions, ReportOptions, RunOptions, SelectionOptions, SubjectOptions};
+use super::output::{Colors, publish, warn, write_file};
+use super::{Stop, ask};
+use crate::case::{Case, catalogue};
+use crate::golden::Key;
+use crate::report::{Asked, Expectations, Report, Status, write_counterexamples};
+
+/// Judges a layer on the whole catalogue; without a subject, the suite itself.
+///
+/// Without a subject it judges every recorded answer below ./golden, with the deviations listed beside them, and the
+/// reference on the catalogue.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    subject: SubjectOptions,
+    #[command(flatten)]
+    run: RunOptions,
+    #[command(flatten)]
+    selection: SelectionOptions,
+    #[command(flatten)]
+    judging: JudgingOptions,
+    #[command(flatten)]
+    report: ReportOptions,
+    /// The folder for counterexamples, one file for each failing case, the smallest first; as many as --errors says.
+    #[arg(long, value_name = "DIR", default_value = "normative-failures")]
+    failures: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  normative check --subject 'python3 adapters/python/pytorch.py' --jobs 2
+  normative check --subject ./my_layer --only 'layer_norm-f32-*' --level quick
+  normative check --subject ./my_layer --write-known known.toml
+  normative check --subject ./my_layer --known known.toml
+  normative check --builtin unbiased_variance --format json --report report.json";
+
+/// # Errors
+/// Wrong usage, and where the report cannot be written.
+pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop> {
+    let Arguments { subject, selection, judging, .. } = arguments;
+    let mut report = Report { seed: judging.seed, strict: judging.strict, ..Report::default() };
+    let expectations = match subject.asked() {
+        Some(asked) => {
+            let cases = selection.pick(catalogue::cases())?;
+            let expectations = expectations(judging, catalogue::cases().iter())?;
+            ask::judge(&mut report, &asked, &arguments.run, &cases);
+            expectations
+        }
+        None => check_itself(arguments, &mut report)?,
+    };
+    let draft = report.apply(&expectations);
+    if let Some(path) = &judging.write_known {
+        write_file(path, &draft.write(Key::Known))?;
+    }
+    if let Err(error) = write_counterexamples(&mut report, &arguments.failures, arguments.report.errors) {
+        warn(&format!("no counterexamples: {error}"));
+    }
+    publish(&report, &arguments.report, colors)
+}
+
+/// The recordings, and the reference on the catalogue.
+fn check_itself(arguments: &Arguments, report: &mut Report) -> Result<Vec<Expectations>, Stop> {
+    let folder = default_folder();
+    let goldens = Goldens::below(&folder);
+    let all = || goldens.cases().chain(catalogue::cases());
+    arguments.selection.check(all())?;
+    let mut expectations = expectations(&arguments.judging, all())?;
+    if goldens.is_empty() {
+        let text = format!("there is no golden file below {}: no recorded answer was judged", folder.display());
+        report.missing = Some(text);
+    }
+    expectations.extend(goldens.judge(report, &arguments.selection));
+    let cases: Vec<&Case> = catalogue::cases().iter().filter(|case| arguments.selection.picks(case)).collect();
+    ask::judge(report, &Asked::Builtin("reference".to_owned()), &arguments.run, &cases);
+    Ok(expectations)
+}
+
+/// The list given to `--known`, if one was; it speaks of `cases`.
+///
+/// # Errors
+/// Wrong usage if it cannot be read or is no list.
+pub(super) fn expectations<'a>(
+    judging: &JudgingOptions,
+    cases: impl Iterator<Item = &'a Case>,
+) -> Result<Vec<Expectations>, Stop> {
+    match &judging.known {
+        Some(path) => Ok(vec![known(path, cases)?]),
+        None => Ok(Vec::new()),
+    }
+}

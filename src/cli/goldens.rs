@@ -1,0 +1,196 @@
+//! Recordings: where they are, and what comes of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Stop;
+use super::options::SelectionOptions;
+use super::progress::Progress;
+use crate::case::Case;
+use crate::conformance::verify;
+use crate::golden::{GoldenError, GoldenFile, KnownError, KnownList, Provenance, RecordedCase, load};
+use crate::report::{Expectations, Recording, Report};
+
+/// The list of a recording's deviations, beside its files.
+const DEVIATIONS: &str = "deviations.toml";
+
+/// What was found below some paths.
+#[derive(Default)]
+pub(super) struct Goldens {
+    folders: Vec<Folder>,
+    unreadable: Vec<(PathBuf, String)>,
+}
+
+/// A folder with golden files.
+struct Folder {
+    path: PathBuf,
+    /// The cases of each subject, with their files; a recording has one subject, a folder of counterexamples may have more.
+    recordings: Vec<(Recording, Vec<(RecordedCase, PathBuf)>)>,
+    /// Whether every golden file of the folder was read.
+    whole: bool,
+}
+
+/// The folder of all recordings: `golden` here, or else that of the checkout which this program was built from, if it is
+/// still there.
+pub(super) fn default_folder() -> PathBuf {
+    let here = PathBuf::from("golden");
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    if !here.is_dir() && built_from.is_dir() { built_from } else { here }
+}
+
+impl Goldens {
+    /// Reads the golden files below `folder`, which need not be there.
+    pub fn below(folder: &Path) -> Goldens {
+        if folder.is_dir() { Goldens::read(&[folder.to_owned()]) } else { Goldens::default() }
+    }
+
+    /// Reads the golden files of `paths`; a folder stands for all files below it.
+    pub fn read(paths: &[PathBuf]) -> Goldens {
+        let mut goldens = Goldens::default();
+        let mut by_folder: BTreeMap<PathBuf, Vec<(PathBuf, GoldenFile)>> = BTreeMap::new();
+        for (path, file) in load(paths) {
+            match file {
+                Ok(file) => by_folder.entry(folder_of(&path)).or_default().push((path, file)),
+                // Where it is the file that cannot be read, the report names it already.
+                Err(GoldenError::Io { path: other, reason }) if other == path => {
+                    goldens.unreadable.push((path, reason))
+                }
+                Err(error) => goldens.unreadable.push((path, error.to_string())),
+            }
+        }
+        for (path, files) in by_folder {
+            goldens.add_folder(path, files);
+        }
+        goldens
+    }
+
+    fn add_folder(&mut self, path: PathBuf, files: Vec<(PathBuf, GoldenFile)>) {
+        let whole = golden_files(&path) == files.len();
+        let name = self.name(&path);
+        let mut recordings: Vec<(Recording, Vec<_>)> = Vec::new();
+        for (file, GoldenFile { provenance, subject, cases }) in files {
+            let cases = cases.into_iter().map(|case| (case, file.clone()));
+            let same = |recording: &Recording| recording.provenance == provenance && recording.subject == subject;
+            match recordings.iter_mut().find(|(recording, _)| same(recording)) {
+                Some((_, other)) => other.extend(cases),
+                None => {
+                    let number = recordings.len() + 1;
+                    let name = if number == 1 { name.clone() } else { format!("{name}#{number}") };
+                    recordings.push((Recording { name, provenance, subject }, cases.collect()));
+                }
+            }
+        }
+        self.folders.push(Folder { path, recordings, whole });
+    }
+
+    /// The folder's own name, or its path where another has that name.
+    fn name(&self, path: &Path) -> String {
+        let absolute = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let own = absolute.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
+        let mut taken = self.folders.iter().flat_map(|folder| &folder.recordings);
+        let is_taken = taken.any(|(recording, _)| recording.name == own);
+        if is_taken { path.to_string_lossy().into_owned() } else { own.into_owned() }
+    }
+
+    /// Whether there was nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.folders.is_empty() && self.unreadable.is_empty()
+    }
+
+    /// Every case that was recorded.
+    pub fn cases(&self) -> impl Iterator<Item = &Case> + Clone {
+        self.folders.iter().flat_map(Folder::cases)
+    }
+
+    /// Judges the cases that the options mean, and adds the verdicts to the report. Gives back the lists of deviations.
+    pub fn judge(self, report: &mut Report, options: &SelectionOptions) -> Vec<Expectations> {
+        let progress = Progress::new("recorded cases", self.cases().count());
+        report.unreadable.extend(self.unreadable);
+        let mut expectations = Vec::new();
+        let mut done = 0;
+        for folder in self.folders {
+            match folder.deviations() {
+                Ok(list) => expectations.extend(list),
+                Err(unreadable) => report.unreadable.push(unreadable),
+            }
+            for (recording, cases) in folder.recordings {
+                done += cases.len();
+                let picked = cases.into_iter().filter(|(recorded, _)| options.picks(&recorded.case));
+                let (recorded, paths): (Vec<RecordedCase>, Vec<PathBuf>) = picked.unzip();
+                let (provenance, subject) = (recording.provenance, recording.subject.clone());
+                let file = GoldenFile { provenance, subject, cases: recorded };
+                let verdicts = verify(&recording.name, &file);
+                report.add_recording(recording, file.cases.into_iter().zip(paths).collect(), verdicts);
+                progress.tell(done);
+            }
+        }
+        expectations
+    }
+}
+
+impl Folder {
+    fn cases(&self) -> impl Iterator<Item = &Case> + Clone {
+        self.recordings.iter().flat_map(|(_, cases)| cases.iter().map(|(recorded, _)| &recorded.case))
+    }
+
+    /// The list of deviations beside the files, if there is one; or why it cannot be used.
+    fn deviations(&self) -> Result<Option<Expectations>, (PathBuf, String)> {
+        let path = self.path.join(DEVIATIONS);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let list = KnownList::load(&path).map_err(|error| match error {
+            KnownError::Io { reason, .. } => (path.clone(), reason),
+            error => (path.clone(), error.to_string()),
+        })?;
+        let recordings = self.recordings.iter().map(|(recording, _)| recording.name.clone()).collect();
+        let universe = self.whole.then(|| self.cases().map(|case| case.name.clone()).collect());
+        Ok(Some(Expectations { list, path, recordings: Some(recordings), universe }))
+    }
+}
+
+/// The folder that a file lies in.
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// The number of golden files in a folder, without its subfolders.
+fn golden_files(folder: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "safetensors")).count()
+}
+
+/// Reads the list given to `--known`, which speaks of every verdict on these cases.
+///
+/// # Errors
+/// Wrong usage if it cannot be read or is no list.
+pub(super) fn known<'a>(path: &Path, cases: impl Iterator<Item = &'a Case>) -> Result<Expectations, Stop> {
+    let list = KnownList::load(path).map_err(|error| Stop::usage(format!("--known {}", placed(path, error))))?;
+    let universe = Some(cases.map(|case| case.name.clone()).collect());
+    Ok(Expectations { list, path: path.to_owned(), recordings: None, universe })
+}
+
+/// The error with its file, which some have already.
+fn placed(path: &Path, error: KnownError) -> String {
+    match error {
+        KnownError::Io { .. } => error.to_string(),
+        error => format!("{}: {error}", path.display()),
+    }
+}
+
+/// What a hello says of the way in which its answers come about; `None` where it does not tell.
+pub(super) fn provenance(device: &str) -> Option<Provenance> {
+    let device = device.to_lowercase();
+    let begins = |with: &[&str]| with.iter().any(|name| device.starts_with(name));
+    if begins(&["cpu"]) {
+        Some(Provenance::Cpu)
+    } else if begins(&["cuda", "rocm", "hip", "mps", "xpu", "tpu", "npu"]) {
+        Some(Provenance::Device)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,86 @@
+//! `normative table`: the documentation's tables, computed.
+
+use clap::{Args, ValueEnum};
+
+use super::Stop;
+use super::output::{markdown, print};
+use crate::arithmetic::DataType;
+use crate::case::{FlagKind, catalogue};
+use crate::conformance::power::{self, EXPOSED};
+use crate::report::{Status, multiple};
+use crate::subject::planted::BUGS;
+
+/// Prints a table of the documentation in Markdown, computed from the catalogue and the planted bugs.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Which table.
+    #[arg(value_enum)]
+    table: Which,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Which {
+    /// What the catalogue can see: the largest effect of each planted bug, as a multiple of the bound.
+    Power,
+    /// The planted bugs: what each does, what it does to a user, where it was seen.
+    Bugs,
+}
+
+/// # Errors
+/// If standard output cannot be written.
+pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
+    print(&match arguments.table {
+        Which::Power => power_table(),
+        Which::Bugs => bugs_table(),
+    })?;
+    Ok(Status::Conformant)
+}
+
+/// A row for each bug and operation, a column for each data type; an effect below [`EXPOSED`] is no evidence.
+fn power_table() -> String {
+    let table = power::table(catalogue::cases());
+    let mut cells = Vec::new();
+    for bug in BUGS {
+        for &operation in bug.operations {
+            let effects = DataType::FLOATS.map(|dtype| table.get(&(bug.name, operation, dtype)));
+            let mut row = vec![format!("`{}`", bug.name), format!("`{operation}`")];
+            row.extend(effects.iter().map(|found| found.map_or("–".to_owned(), |(effect, _)| shown(*effect))));
+            // Of equals the first, in the widest type.
+            let best = effects.into_iter().flatten().rev().max_by(|a, b| a.0.total_cmp(&b.0));
+            let best = best.filter(|(effect, _)| *effect >= EXPOSED);
+            row.push(best.map_or("–".to_owned(), |(_, case)| format!("`{case}`")));
+            cells.push(row);
+        }
+    }
+    let mut header = vec!["bug", "operation"];
+    header.extend(DataType::FLOATS.map(DataType::name));
+    header.push("seen best in");
+    let note = format!(
+        "The largest effect over the required cases, as a multiple of the bound; ∞ where no rounding could explain it; in \
+         parentheses below {EXPOSED}, where it proves nothing.\n"
+    );
+    format!("{}\n{note}", markdown(&header, cells))
+}
+
+fn shown(effect: f64) -> String {
+    if effect >= EXPOSED { multiple(effect) } else { format!("({})", multiple(effect)) }
+}
+
+fn bugs_table() -> String {
+    let exposing = |flag| catalogue::cases().iter().filter(|case| case.flags.contains(&flag)).count();
+    let cells = BUGS.iter().map(|bug| {
+        debug_assert_eq!(bug.flag.kind(), FlagKind::Class);
+        let operations: Vec<String> = bug.operations.iter().map(|name| format!("`{name}`")).collect();
+        vec![
+            format!("`{}`", bug.name),
+            bug.sentence.to_owned(),
+            operations.join(", "),
+            format!("`{}`", bug.flag.name()),
+            bug.flag.effect().to_owned(),
+            exposing(bug.flag).to_string(),
+            bug.flag.references().join(", "),
+        ]
+    });
+    let header = ["bug", "what the layer does", "operations", "flag", "what it does to a user", "cases", "seen in"];
+    markdown(&header, cells.collect())
+}
