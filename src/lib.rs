@@ -2,6 +2,7 @@
 pub mod arithmetic;
 pub mod case;
 pub mod conformance;
+pub mod fuzzing;
 pub mod golden;
 pub mod judge;
 pub mod operation;

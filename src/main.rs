@@ -1,2 +1,1 @@
-//! The command `normative`.
 fn main() {}

@@ -179,9 +179,12 @@ impl Step {
         floats.map(|(name, tensor)| (name.clone(), tensor.to_f64().iter().map(|&x| convert(x)).collect())).collect()
     }
 
-    /// The data type of each output that this step has: the input's, or the state tensor's own.
+    /// The data type of each output that this step has: the input's, the state tensor's own, or for a gradient its
+    /// tensor's.
     pub fn output_dtype(&self, name: &str) -> DataType {
-        self.tensors.get(name).map_or_else(|| self.tensors["input"].dtype(), Tensor::dtype)
+        self.tensors
+            .get(name.strip_prefix("grad_").unwrap_or(name))
+            .map_or_else(|| self.tensors["input"].dtype(), Tensor::dtype)
     }
 }
 

@@ -37,12 +37,14 @@ pub fn step(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> 
         }
     }
     let mut mode = Mode::Eval;
-    if name == "batch_norm" {
+    if matches!(name, "batch_norm" | "sync_batch_norm" | "instance_norm") {
         // In evaluation the stored statistics are near those of the data, as after training.
-        let mean = data.iter().map(|x| x.iter().sum::<f64>() / size as f64 + values.uniform()).collect();
-        insert(&mut tensors, "running_mean", &[groups], mean);
-        let variance = (0..groups).map(|_| (1.0 + values.uniform()) * power_of_two(values.below(20) as i32 - 10));
-        insert(&mut tensors, "running_var", &[groups], variance.collect());
+        let channels = shaped.parameters[0];
+        let means = data.iter().take(channels);
+        let means = means.map(|x| x.iter().sum::<f64>() / size as f64 + values.uniform()).collect();
+        insert(&mut tensors, "running_mean", &[channels], means);
+        let variance = (0..channels).map(|_| (1.0 + values.uniform()) * power_of_two(values.below(20) as i32 - 10));
+        insert(&mut tensors, "running_var", &[channels], variance.collect());
         tensors.insert("num_batches_tracked".to_owned(), Tensor::counter(values.below(50) as i64));
         mode = if values.below(4) == 0 { Mode::Eval } else { Mode::Train };
     }

@@ -2,7 +2,7 @@
 
 use crate::arithmetic::Law;
 use crate::case::{Answer, COUNTER, Declared, Flag, Step};
-use crate::judge::{Bounds, Expected, Grade, Judgement, Outcome, judge};
+use crate::judge::{Expected, Grade, Judgement, Outcome, judge};
 use crate::subject::answer_by;
 use crate::subject::planted::{BUGS, Bug};
 use crate::tensor::Tensor;
@@ -84,9 +84,9 @@ fn distance(step: &Step, expected: &Expected, left: &Answer, right: &Answer, dec
         _ => return f64::INFINITY,
     };
     // Where the truth is a refusal there are no bounds: that both answer is all there is to compare.
-    let Expected::Tensors { tensors, plan, .. } = expected else { return 0.0 };
+    let Expected::Tensors { tensors, plan, bounds, .. } = expected else { return 0.0 };
     let weakest = Law::GOOD[Law::GOOD.len() - 1];
-    let bounds = Bounds::of(step, plan, weakest, declared);
+    let bounds = bounds.get(step, plan, weakest, declared);
     let mut largest: f64 = 0.0;
     for (name, tensor) in tensors {
         let (Some(left), Some(right)) = (left.get(name), right.get(name)) else { continue };

@@ -18,8 +18,12 @@ impl Bounds {
     pub fn of(step: &Step, plan: &Plan, law: Law, declared: &Declared) -> Bounds {
         let accumulator = accumulator(step.tensors["input"].dtype(), declared);
         let tracker = tracker(law, accumulator, declared);
-        let outputs = step.operation.forward(&tracker, plan, &step.values(|x| x), &Rule::default());
-        let errors = outputs.tensors.into_iter();
+        let (values, rule) = (step.values(|x| x), Rule::default());
+        let mut outputs = step.operation.forward(&tracker, plan, &values, &rule).tensors;
+        if step.gradients {
+            outputs.extend(step.operation.backward(&tracker, plan, &values, &step.descriptions(), &rule));
+        }
+        let errors = outputs.into_iter();
         let errors = errors.map(|(name, output)| (name, output.values.iter().map(|tracked| tracked.error).collect()));
         Bounds { errors: errors.collect(), accumulator }
     }
