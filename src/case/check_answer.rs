@@ -59,7 +59,7 @@ fn expected(call: &Step) -> Descriptions {
 }
 
 /// The outputs: of the shapes that the plan says, or that of the input where the call should have been refused.
-fn outputs(call: &Step) -> Descriptions {
+pub(super) fn outputs(call: &Step) -> Descriptions {
     let tensors = call.descriptions();
     let shapes = Call { mode: call.mode, tensors: &tensors, num_batches_tracked: call.num_batches_tracked() };
     let Some(Description { dtype, shape }) = tensors.get("input").cloned() else { return Descriptions::new() };
@@ -99,11 +99,11 @@ fn unknown(tensors: &Tensors, is_known: impl Fn(&str) -> bool) -> Option<String>
     (!names.is_empty()).then(|| format!("nothing asked for {}{more}", shown.join(", ")))
 }
 
-fn describe(tensor: &Tensor) -> Description {
+pub(super) fn describe(tensor: &Tensor) -> Description {
     Description { dtype: tensor.dtype(), shape: tensor.shape().to_vec() }
 }
 
-fn text(description: &Description) -> String {
+pub(super) fn text(description: &Description) -> String {
     let Description { dtype, shape } = description;
     format!("{dtype} {shape:?}")
 }

@@ -9,6 +9,8 @@ pub mod random;
 mod shaped;
 pub mod values;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use check_answer::{WrongTensors, check_answer};
@@ -129,10 +131,12 @@ impl Step {
     }
 
     /// Checks that the tensors are the operation's: the required ones there, none unknown, counters I64 scalars, all
-    /// others floating-point. (What their shapes must be is for the operation to refuse.)
+    /// others floating-point. (What their shapes must be is for the operation to refuse.) With gradients there is one of
+    /// each output, like the output.
     ///
     /// # Errors
-    /// [`MalformedStep`] naming the first tensor that is missing, unknown or of an impossible type.
+    /// [`MalformedStep`] naming the first tensor that is missing, unknown, of an impossible type, or a gradient unlike its
+    /// output.
     pub fn check(&self) -> Result<(), MalformedStep> {
         let signature = self.operation.signature();
         let malformed = |tensor: &str, reason: &str| {
@@ -155,6 +159,18 @@ impl Step {
                 }
             } else if tensor.dtype() == DataType::I64 {
                 return malformed(name, "it is I64; expected a floating-point type");
+            }
+        }
+        let outputs = if self.gradients { check_answer::outputs(self) } else { BTreeMap::new() };
+        for (output, expected) in outputs {
+            let name = format!("grad_output.{output}");
+            let Some(tensor) = self.tensors.get(&name) else {
+                return malformed(&name, "gradients are asked for and it is missing");
+            };
+            let actual = check_answer::describe(tensor);
+            if actual != expected {
+                let (actual, expected) = (check_answer::text(&actual), check_answer::text(&expected));
+                return malformed(&name, &format!("it is {actual}; the output is {expected}"));
             }
         }
         Ok(())

@@ -91,12 +91,12 @@ fn distance(step: &Step, expected: &Expected, left: &Answer, right: &Answer, dec
     for (name, tensor) in tensors {
         let (Some(left), Some(right)) = (left.get(name), right.get(name)) else { continue };
         let format = tensor.dtype.format().expect("outputs are floating-point");
-        for index in 0..tensor.values.len() {
+        for (index, &before) in bounds.errors(name).iter().enumerate() {
             let (a, b) = (left.get(index), right.get(index));
             if a == b || a.is_nan() && b.is_nan() {
                 continue;
             }
-            let bound = bounds.stored(name, index, a.abs().max(b.abs()), format);
+            let bound = bounds.stored(before, a.abs().max(b.abs()), format);
             let difference = (a - b).abs() / bound;
             largest = largest.max(if difference.is_nan() { f64::INFINITY } else { difference });
         }

@@ -1,6 +1,6 @@
 //! Target `golden_file`: the bytes are a golden file.
 
-use super::{assert_one_line, assert_same};
+use super::{assert_one_line, assert_same, is_bounded};
 use crate::case::{Answer, Case, Request};
 use crate::conformance::{Verdict, verify};
 use crate::golden::{GoldenError, GoldenFile, RecordedCase};
@@ -38,6 +38,9 @@ pub fn golden_file(data: &[u8]) {
 
 fn check(file: &GoldenFile) {
     check_written(file);
+    if !file.cases.iter().all(|recorded| recorded.case.steps.iter().all(is_bounded)) {
+        return;
+    }
     check_verdicts(&file.cases, &verify("fuzzing", file));
     let cases = file.cases.iter().map(|recorded| answered_by_the_reference(&recorded.case)).collect();
     let ours = GoldenFile { cases, ..file.clone() };

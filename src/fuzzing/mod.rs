@@ -13,8 +13,17 @@ use std::fmt::{Debug, Display};
 pub use golden_file::golden_file;
 pub use protocol::protocol;
 
+use crate::case::Step;
+use crate::operation::Operation;
+
 /// Every target: its name and its body.
 pub const TARGETS: [(&str, fn(&[u8])); 2] = [("golden_file", golden_file), ("protocol", protocol)];
+
+/// Whether the work that a call asks for is in proportion to its bytes. Only a loop whose length is a hyper-parameter is
+/// not; a call with a long one is read and written, but not judged.
+fn is_bounded(call: &Step) -> bool {
+    !matches!(&call.operation, Operation::SpectralNorm(norm) if norm.n_power_iterations > 64)
+}
 
 /// The text of an error is one line, and not a long one.
 fn assert_one_line(error: &impl Display) {

@@ -28,14 +28,19 @@ impl Bounds {
         Bounds { errors: errors.collect(), accumulator }
     }
 
-    /// The bound of element `index` of output `name`, whose true value is `value`, stored in `format`.
+    /// The largest errors of output `name` before it is stored, element by element.
+    pub fn errors(&self, name: &str) -> &[f64] {
+        &self.errors[name]
+    }
+
+    /// The bound of an element whose true value is `value` and whose error before it is stored is `error`, stored in
+    /// `format`.
     ///
     /// ```text
     /// in the accumulating type   B + 4η          in a narrower one   B(1 + u_out) + u_out·|z| + η
     /// ```
     /// with η half the smallest subnormal of the type it is stored in.
-    pub fn stored(&self, name: &str, index: usize, value: f64, format: Format) -> f64 {
-        let error = self.errors[name][index];
+    pub fn stored(&self, error: f64, value: f64, format: Format) -> f64 {
         if format == self.accumulator {
             return error + 4.0 * format.half_subnormal();
         }

@@ -138,13 +138,14 @@ fn walk_elements(expected: &Tensors<TrueTensor>, answers: &Tensors, bounds: &Bou
     for (name, tensor) in expected {
         let Some(answer) = answers.get(name) else { continue };
         let format = tensor.dtype.format().expect("outputs are floating-point");
-        for (index, truth) in tensor.values.iter().enumerate() {
+        let largest_finite = format.max_finite();
+        for (index, (truth, &before)) in tensor.values.iter().zip(bounds.errors(name)).enumerate() {
             let actual = answer.get(index);
             let value = truth.value.hi;
             let place = || (name.clone(), unravel(index, &tensor.shape));
             let (error, bound) = if truth.is_finite() {
-                let bound = bounds.stored(name, index, value, format);
-                if value.abs() + bound > format.max_finite() {
+                let bound = bounds.stored(before, value, format);
+                if value.abs() + bound > largest_finite {
                     continue;
                 }
                 // An infinite bound says nothing, but NaN where the truth is finite is a violation all the same.
