@@ -88,7 +88,7 @@ fn planted_bugs_do_leave_every_law() {
         !matches!(bug.name, "nan_replaced" | "one_value_accepted" | "batch_of_one_refused")
     };
     let bugs: Vec<_> = BUGS.iter().filter(numeric).collect();
-    let caught: BTreeMap<(&str, &str, DataType), usize> = steps(20)
+    let caught: BTreeMap<(&str, &str, DataType), usize> = steps(30)
         .flat_map_iter(|(step, expected)| {
             let (name, dtype) = (step.operation.name(), step.tensors["input"].dtype());
             bugs.iter()

@@ -10,7 +10,7 @@ use super::Real;
 /// ```
 /// use normative::arithmetic::{Dual, Real};
 /// let x = Dual::new(3.0, 1.0);
-/// let y = (x * x + Dual::from(16.0)).sqrt(); // √(x² + 16): 5, derivative x/5
+/// let y = (x * x + Dual::constant(16.0)).sqrt(); // √(x² + 16): 5, derivative x/5
 /// assert_eq!((y.value, y.derivative), (5.0, 0.6));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,12 +25,6 @@ impl<R: Real> Dual<R> {
     /// `value` moving at the rate `derivative`.
     pub fn new(value: R, derivative: R) -> Dual<R> {
         Dual { value, derivative }
-    }
-}
-
-impl<R: Real> From<f64> for Dual<R> {
-    fn from(constant: f64) -> Dual<R> {
-        Dual { value: R::from(constant), derivative: R::from(0.0) }
     }
 }
 
@@ -74,6 +68,20 @@ impl<R: Real> Div for Dual<R> {
 }
 
 impl<R: Real> Real for Dual<R> {
+    fn constant(value: f64) -> Dual<R> {
+        Dual { value: R::constant(value), derivative: R::constant(0.0) }
+    }
+
+    fn powf(self, exponent: f64) -> Dual<R> {
+        let slope = R::constant(exponent) * self.value.powf(exponent - 1.0);
+        Dual { value: self.value.powf(exponent), derivative: slope * self.derivative }
+    }
+
+    fn sum(terms: impl Iterator<Item = Dual<R>>) -> Dual<R> {
+        let (values, derivatives): (Vec<R>, Vec<R>) = terms.map(|term| (term.value, term.derivative)).unzip();
+        Dual { value: R::sum(values.into_iter()), derivative: R::sum(derivatives.into_iter()) }
+    }
+
     fn sqrt(self) -> Dual<R> {
         let root = self.value.sqrt();
         Dual { value: root, derivative: self.derivative / (root + root) }

@@ -1,42 +1,29 @@
 //! What a program computes in f32 or f64, in a chosen order of operations: correct variants and planted bugs.
 
-use num_traits::Float;
-
-use super::{Arithmetic, EpsPlace, Factor, Format, Group, Parameter, RunningQuantity, Scale};
+use super::{Arithmetic, EpsPlace, Factor, Format, Group, Parameter, Real, RunningQuantity, Scale};
 
 /// A type that a program accumulates in.
-pub trait Accumulator: Float + From<f32> + Send + Sync + std::fmt::Debug + std::iter::Sum {
+pub trait Accumulator: Real + PartialOrd {
     /// The format of its results.
     const FORMAT: Format;
 
-    /// The nearest value.
-    fn nearest(value: f64) -> Self;
-
-    /// The value, exactly.
-    fn widen(self) -> f64;
+    /// self·factor + term with one rounding.
+    fn mul_add(self, factor: Self, term: Self) -> Self;
 }
 
 impl Accumulator for f32 {
     const FORMAT: Format = Format::F32;
 
-    fn nearest(value: f64) -> f32 {
-        value as f32
-    }
-
-    fn widen(self) -> f64 {
-        f64::from(self)
+    fn mul_add(self, factor: f32, term: f32) -> f32 {
+        f32::mul_add(self, factor, term)
     }
 }
 
 impl Accumulator for f64 {
     const FORMAT: Format = Format::F64;
 
-    fn nearest(value: f64) -> f64 {
-        value
-    }
-
-    fn widen(self) -> f64 {
-        self
+    fn mul_add(self, factor: f64, term: f64) -> f64 {
+        f64::mul_add(self, factor, term)
     }
 }
 
@@ -79,7 +66,7 @@ pub enum VarianceMethod {
     Welford,
     /// Welford in chunks of this many, merged from left to right (Chan, Golub, LeVeque 1983).
     Merged(usize),
-    /// E[x²] − E[x]², clamped at 0: unstable.
+    /// E(x²) − E(x)², clamped at 0: unstable.
     OnePass,
 }
 
@@ -148,16 +135,16 @@ pub struct MachineScaling<T> {
 
 impl<T: Accumulator> Machine<T> {
     fn of(value: usize) -> T {
-        T::nearest(value as f64)
+        T::constant(value as f64)
     }
 
     fn divide(&self, sum: T, count: usize) -> T {
-        if self.program.reciprocal { sum * (T::one() / Self::of(count)) } else { sum / Self::of(count) }
+        if self.program.reciprocal { sum * (T::constant(1.0) / Self::of(count)) } else { sum / Self::of(count) }
     }
 
     fn round(&self, statistic: T) -> T {
         match self.program.statistics {
-            Some(format) => T::nearest(format.round(statistic.widen())),
+            Some(format) => T::constant(format.round(statistic.value())),
             None => statistic,
         }
     }
@@ -176,7 +163,7 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
         let order = self.program.order;
         let square = |x: &T| *x * *x;
         let (mean, squares) = match self.program.variance {
-            _ if !centred => (T::zero(), sum(values, order, square)),
+            _ if !centred => (T::constant(0.0), sum(values, order, square)),
             VarianceMethod::TwoPass => {
                 let mean = self.divide(sum(values, order, |x| *x), count);
                 (mean, sum(values, order, |x| square(&(*x - mean))))
@@ -188,7 +175,7 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
                 let mean_square = self.divide(sum(values, order, square), count);
                 let variance = mean_square - mean * mean;
                 // A comparison, so that NaN stays NaN.
-                (mean, if variance < T::zero() { T::zero() } else { variance * Self::of(count) })
+                (mean, if variance < T::constant(0.0) { T::constant(0.0) } else { variance * Self::of(count) })
             }
         };
         MachineMoments { mean: self.round(mean), squares, count: Some(count) }
@@ -205,20 +192,24 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
     fn variance(&self, moments: &MachineMoments<T>, degrees_of_freedom: u8) -> T {
         match moments.count {
             Some(count) if degrees_of_freedom == 0 => self.divide(moments.squares, count),
-            Some(count) => moments.squares / T::nearest(count as f64 - f64::from(degrees_of_freedom)),
+            Some(count) => moments.squares / T::constant(count as f64 - f64::from(degrees_of_freedom)),
             None => moments.squares,
         }
     }
 
     fn scaling(&self, moments: &MachineMoments<T>, scale: &Scale) -> MachineScaling<T> {
         let variance = self.variance(moments, scale.degrees_of_freedom);
-        let eps = T::nearest(scale.eps);
+        let eps = T::constant(scale.eps);
         let sigma = match scale.eps_place {
             EpsPlace::InsideRoot => (variance + eps).sqrt(),
             EpsPlace::OutsideRoot => variance.sqrt() + eps,
         };
-        let factor = T::nearest(1.0 + scale.error);
-        MachineScaling { mean: moments.mean, sigma: sigma / factor, inverse: self.round(T::one() / sigma * factor) }
+        let factor = T::constant(1.0 + scale.error);
+        MachineScaling {
+            mean: moments.mean,
+            sigma: sigma / factor,
+            inverse: self.round(T::constant(1.0) / sigma * factor),
+        }
     }
 
     fn rescale(
@@ -238,7 +229,7 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
                 Form::Folded => x * inverse + shift,
                 Form::FusedFolded => {
                     let slope = w.map_or(inverse, |w| w * inverse);
-                    *out = x.mul_add(slope, (-mean).mul_add(slope, b.unwrap_or(T::zero())));
+                    *out = x.mul_add(slope, (-mean).mul_add(slope, b.unwrap_or(T::constant(0.0))));
                     continue;
                 }
             };
@@ -253,15 +244,19 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
     }
 
     fn mix(&self, old: T, new: T, factor: Factor) -> T {
-        let of_new = T::nearest(factor.of_new());
+        let of_new = T::constant(factor.of_new());
         if self.program.difference {
             return old + of_new * (new - old);
         }
         let of_old = match factor {
-            Factor::OfOld(decay) => T::nearest(decay),
-            _ => T::one() - of_new,
+            Factor::OfOld(decay) => T::constant(decay),
+            _ => T::constant(1.0) - of_new,
         };
         of_new * new + of_old * old
+    }
+
+    fn inverse(&self, scaling: &MachineScaling<T>) -> T {
+        scaling.inverse
     }
 
     fn keep(&self, value: T) -> T {
@@ -272,7 +267,7 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
         match quantity {
             RunningQuantity::Variance => variance,
             RunningQuantity::StandardDeviation => variance.sqrt(),
-            RunningQuantity::VariancePlusEps => variance + T::nearest(eps),
+            RunningQuantity::VariancePlusEps => variance + T::constant(eps),
         }
     }
 }
@@ -280,35 +275,35 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
 fn sum<T: Accumulator>(values: &[T], order: Order, term: impl Fn(&T) -> T + Copy) -> T {
     let add = |sum: T, x: &T| sum + term(x);
     match order {
-        Order::Sequential => values.iter().fold(T::zero(), add),
-        Order::Reversed => values.iter().rev().fold(T::zero(), add),
-        Order::Pairwise if values.len() <= 2 => values.iter().fold(T::zero(), add),
+        Order::Sequential => values.iter().fold(T::constant(0.0), add),
+        Order::Reversed => values.iter().rev().fold(T::constant(0.0), add),
+        Order::Pairwise if values.len() <= 2 => values.iter().fold(T::constant(0.0), add),
         Order::Pairwise => {
             let (left, right) = values.split_at(values.len() / 2);
             sum(left, order, term) + sum(right, order, term)
         }
         Order::Lanes(count) => {
-            let lane = |lane| values.iter().skip(lane).step_by(count.max(1)).fold(T::zero(), add);
-            (0..count.max(1)).map(lane).fold(T::zero(), |sum, x| sum + x)
+            let lane = |lane| values.iter().skip(lane).step_by(count.max(1)).fold(T::constant(0.0), add);
+            (0..count.max(1)).map(lane).fold(T::constant(0.0), |sum, x| sum + x)
         }
     }
 }
 
 /// Mean and sum of squared deviations, updated within chunks, the chunks merged.
 fn welford<T: Accumulator>(values: &[T], chunk: usize) -> (T, T) {
-    let (mut mean, mut squares, mut count) = (T::zero(), T::zero(), 0_usize);
+    let (mut mean, mut squares, mut count) = (T::constant(0.0), T::constant(0.0), 0_usize);
     for values in values.chunks(chunk.max(1)) {
-        let (mut chunk_mean, mut chunk_squares) = (T::zero(), T::zero());
+        let (mut chunk_mean, mut chunk_squares) = (T::constant(0.0), T::constant(0.0));
         for (index, &x) in values.iter().enumerate() {
             let before = x - chunk_mean;
-            chunk_mean = chunk_mean + before / T::nearest((index + 1) as f64);
+            chunk_mean = chunk_mean + before / T::constant((index + 1) as f64);
             chunk_squares = chunk_squares + before * (x - chunk_mean);
         }
         if count == 0 {
             (mean, squares, count) = (chunk_mean, chunk_squares, values.len());
             continue;
         }
-        let (old, new) = (T::nearest(count as f64), T::nearest(values.len() as f64));
+        let (old, new) = (T::constant(count as f64), T::constant(values.len() as f64));
         let (between, total) = (chunk_mean - mean, old + new);
         mean = mean + between * (new / total);
         squares = squares + chunk_squares + between * between * (old * (new / total));

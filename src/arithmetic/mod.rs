@@ -40,7 +40,7 @@ pub trait Arithmetic: Sync {
     /// What tensors hold.
     type Input: Copy + Send + Sync;
     /// What comes out.
-    type Real: Copy + Send + Sync;
+    type Real: Real;
     /// The statistics of a group.
     type Moments: Clone + Send + Sync;
     /// The map of a group's elements, x ↦ (x − μ)/σ.
@@ -74,7 +74,37 @@ pub trait Arithmetic: Sync {
     /// The momentum update of a running statistic: (1 − α)·old + α·new.
     fn mix(&self, old: Self::Input, new: Self::Real, factor: Factor) -> Self::Real;
 
-    /// A value that is passed through.
+    /// 1/σ.
+    fn inverse(&self, scaling: &Self::Scaling) -> Self::Real;
+
+    /// The gradient by the elements `x` of a group, for the gradients `a` by its standardized elements `y`:
+    /// (a − mean a − y·mean(a·y))/σ, without `mean a` where the mean is not subtracted.
+    fn input_gradient(
+        &self,
+        _x: &[Self::Input],
+        a: &[Self::Real],
+        y: &[Self::Real],
+        scaling: &Self::Scaling,
+        centred: bool,
+    ) -> Vec<Self::Real> {
+        let count = Self::Real::constant(a.len() as f64);
+        let zero = Self::Real::constant(0.0);
+        let mean = if centred { Self::Real::sum(a.iter().copied()) / count } else { zero };
+        let along = Self::Real::sum(a.iter().zip(y).map(|(&a, &y)| a * y)) / count;
+        let inverse = self.inverse(scaling);
+        let gradient = |(&a, &y): (&Self::Real, &Self::Real)| {
+            let centred_a = if centred { a - mean } else { a };
+            (centred_a - y * along) * inverse
+        };
+        a.iter().zip(y).map(gradient).collect()
+    }
+
+    /// A hyper-parameter: a program rounds it to the type that it computes in.
+    fn parameter(&self, value: f64) -> Self::Real {
+        Self::Real::constant(value)
+    }
+
+    /// A value that goes in.
     fn keep(&self, value: Self::Input) -> Self::Real;
 
     /// Transforms what is averaged in a running variance; the identity for [`RunningQuantity::Variance`].

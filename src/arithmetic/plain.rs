@@ -34,10 +34,9 @@ impl<R: Real> Arithmetic for Plain<R> {
     type Scaling = (R, R);
 
     fn moments(&self, group: Group<'_, R>, centred: bool) -> PlainMoments<R> {
-        let count = R::from(group.len() as f64);
-        let sum = |values: &mut dyn Iterator<Item = R>| values.fold(R::from(0.0), |sum, value| sum + value);
-        let mean = if centred { sum(&mut group.iter()) / count } else { R::from(0.0) };
-        let variance = sum(&mut group.iter().map(|x| (x - mean) * (x - mean))) / count;
+        let count = R::constant(group.len() as f64);
+        let mean = if centred { R::sum(group.iter()) / count } else { R::constant(0.0) };
+        let variance = R::sum(group.iter().map(|x| (x - mean) * (x - mean))) / count;
         PlainMoments { mean, variance, count: Some(group.len()) }
     }
 
@@ -53,7 +52,7 @@ impl<R: Real> Arithmetic for Plain<R> {
         match moments.count {
             Some(count) if degrees_of_freedom > 0 => {
                 let rest = count as f64 - f64::from(degrees_of_freedom);
-                moments.variance * R::from(count as f64) / R::from(rest)
+                moments.variance * R::constant(count as f64) / R::constant(rest)
             }
             _ => moments.variance,
         }
@@ -61,12 +60,12 @@ impl<R: Real> Arithmetic for Plain<R> {
 
     fn scaling(&self, moments: &PlainMoments<R>, scale: &Scale) -> (R, R) {
         let variance = self.variance(moments, scale.degrees_of_freedom);
-        let eps = R::from(scale.eps);
+        let eps = R::constant(scale.eps);
         let sigma = match scale.eps_place {
             EpsPlace::InsideRoot => (variance + eps).sqrt(),
             EpsPlace::OutsideRoot => variance.sqrt() + eps,
         };
-        (moments.mean, R::from(1.0 + scale.error) / sigma)
+        (moments.mean, R::constant(1.0 + scale.error) / sigma)
     }
 
     fn rescale(
@@ -90,16 +89,20 @@ impl<R: Real> Arithmetic for Plain<R> {
     }
 
     fn mix(&self, old: R, new: R, factor: Factor) -> R {
-        let one = R::from(1.0);
+        let one = R::constant(1.0);
         let (of_old, of_new) = match factor {
-            Factor::OfNew(momentum) => (one - R::from(momentum), R::from(momentum)),
-            Factor::OfOld(decay) => (R::from(decay), one - R::from(decay)),
+            Factor::OfNew(momentum) => (one - R::constant(momentum), R::constant(momentum)),
+            Factor::OfOld(decay) => (R::constant(decay), one - R::constant(decay)),
             Factor::Reciprocal(batches) => {
-                let of_new = one / R::from(batches as f64);
+                let of_new = one / R::constant(batches as f64);
                 (one - of_new, of_new)
             }
         };
         of_old * old + of_new * new
+    }
+
+    fn inverse(&self, scaling: &(R, R)) -> R {
+        scaling.1
     }
 
     fn keep(&self, value: R) -> R {
@@ -110,7 +113,7 @@ impl<R: Real> Arithmetic for Plain<R> {
         match quantity {
             RunningQuantity::Variance => variance,
             RunningQuantity::StandardDeviation => variance.sqrt(),
-            RunningQuantity::VariancePlusEps => variance + R::from(eps),
+            RunningQuantity::VariancePlusEps => variance + R::constant(eps),
         }
     }
 }
@@ -132,7 +135,7 @@ mod tests {
         let plain = Plain::new();
         let moments = plain.moments(Group::contiguous(&dual), true);
         let scaling = plain.scaling(&moments, &Scale::inside_root(eps));
-        let mut output = vec![Dual::from(0.0); input.len()];
+        let mut output = vec![Dual::constant(0.0); input.len()];
         plain.rescale(&dual, &scaling, None, None, &mut output);
 
         let n = input.len() as f64;

@@ -3,32 +3,70 @@
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A number with the field operations and a square root.
+/// A number with the field operations, roots and powers.
 pub trait Real:
     Copy
     + Debug
     + Send
     + Sync
-    + From<f64>
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
     + Div<Output = Self>
     + Neg<Output = Self>
 {
+    /// The number `value`.
+    fn constant(value: f64) -> Self;
+
     /// The square root; NaN of a negative number.
     fn sqrt(self) -> Self;
 
+    /// self^exponent, of a number that is not negative.
+    fn powf(self, exponent: f64) -> Self;
+
     /// The nearest binary64.
     fn value(self) -> f64;
-}
 
-impl Real for f64 {
-    fn sqrt(self) -> f64 {
-        f64::sqrt(self)
+    /// The absolute value.
+    fn abs(self) -> Self {
+        if self.value() < 0.0 { -self } else { self }
     }
 
-    fn value(self) -> f64 {
-        self
+    /// The larger of two numbers, NaN if either is.
+    fn max(self, other: Self) -> Self {
+        if self.value() >= other.value() || self.value().is_nan() { self } else { other }
+    }
+
+    /// The sum of any number of terms.
+    fn sum(terms: impl Iterator<Item = Self>) -> Self {
+        terms.fold(Self::constant(0.0), |sum, term| sum + term)
     }
 }
+
+macro_rules! real_float {
+    ($($float:ident),*) => {
+        $(impl Real for $float {
+            fn constant(value: f64) -> $float {
+                value as $float
+            }
+
+            fn sqrt(self) -> $float {
+                $float::sqrt(self)
+            }
+
+            fn powf(self, exponent: f64) -> $float {
+                match exponent {
+                    // The roots are correctly rounded everywhere, the power is a library's.
+                    0.5 => $float::sqrt(self),
+                    1.0 => self,
+                    _ => $float::powf(self, exponent as $float),
+                }
+            }
+
+            fn value(self) -> f64 {
+                f64::from(self)
+            }
+        })*
+    };
+}
+real_float!(f32, f64);

@@ -239,6 +239,11 @@ impl Arithmetic for Reference {
         of_old * Truth::exact(old) + of_new * new
     }
 
+    fn inverse(&self, scaling: &ReferenceScaling) -> Truth {
+        // 1/σ is in units of 2^(shift − exponent).
+        scaling.inverse.scale(scaling.shift - scaling.exponent)
+    }
+
     fn keep(&self, value: f64) -> Truth {
         Truth::exact(value)
     }

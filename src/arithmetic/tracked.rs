@@ -65,7 +65,7 @@ pub enum VarianceLaw {
     TwoPass,
     /// Mean and squares updated together.
     Updating,
-    /// E[x²] − E[x]²: unstable.
+    /// E(x²) − E(x)²: unstable.
     OnePass,
 }
 
@@ -77,6 +77,14 @@ impl Law {
         Law { variance: VarianceLaw::Updating, folded: false },
         Law { variance: VarianceLaw::Updating, folded: true },
     ];
+
+    /// The number of laws, [`Law::ONE_PASS`] included.
+    pub const COUNT: usize = Law::GOOD.len() + 1;
+
+    /// Its place among the good laws, the unstable one last.
+    pub fn index(self) -> usize {
+        Law::GOOD.iter().position(|law| *law == self).unwrap_or(Law::GOOD.len())
+    }
 
     /// The law of an unstable program of the right formula.
     pub const ONE_PASS: Law = Law { variance: VarianceLaw::OnePass, folded: true };
@@ -325,15 +333,70 @@ impl Arithmetic for Tracker {
         Tracked { value, error: error * (1.0 + 6.0 * u) * (1.0 + 1e-12), unit: u }
     }
 
+    fn inverse(&self, scaling: &TrackedScaling) -> Tracked {
+        let value = 1.0 / scaling.sigma;
+        Tracked { value, error: value * scaling.relative, unit: self.unit }
+    }
+
+    /// ```text
+    /// S1 = mean a   S2 = mean(a·y)   E1 = γ_{h+3}·mean|a|   E2 = γ_{h+5}·mean|a·y| + (1 + γ_{h+5})·mean(|a|·B)
+    /// P = [E1 + |y|·E2 + B(|S2| + E2) + 4u(|a| + |S1| + |y·S2|)]/s        bound (P(1 + ρ) + |dx|·ρ)(1 + 8u)
+    /// folded   E2 + γ_{h+5}(mean(|a||x|) + 2(|μ| + D)·mean|a|)/s·(1 + ρ)   P + 4u(|S2| + E2)(|x| + 2(|μ| + D))/s²
+    /// ```
+    /// with B the bound of y: the sums carry the roundings of their terms (a product each for E1, two for E2) and of the
+    /// division, the bracket four more; a folded program sums a·x and subtracts μ·Σa.
+    fn input_gradient(
+        &self,
+        x: &[f64],
+        a: &[Tracked],
+        y: &[Tracked],
+        scaling: &TrackedScaling,
+        centred: bool,
+    ) -> Vec<Tracked> {
+        let u = self.unit;
+        let n = a.len() as f64;
+        let h = self.depth.of(a.len());
+        let TrackedScaling { mean, mean_error, sigma, relative, fold } = *scaling;
+        let mean_of = |term: &dyn Fn(usize) -> f64| (0..a.len()).map(term).sum::<f64>() / n;
+        let s1 = if centred { mean_of(&|i| a[i].value) } else { 0.0 };
+        let s2 = mean_of(&|i| a[i].value * y[i].value);
+        let mean_a = mean_of(&|i| a[i].value.abs());
+        let e1 = if centred { self.gamma(h + 3.0) * mean_a } else { 0.0 };
+        let g = self.gamma(h + 5.0);
+        let mut e2 =
+            g * mean_of(&|i| (a[i].value * y[i].value).abs()) + (1.0 + g) * mean_of(&|i| a[i].value.abs() * y[i].error);
+        let offset = 2.0 * (mean.abs() + mean_error);
+        let folded = fold > 0.0;
+        if folded {
+            let raw = mean_of(&|i| (a[i].value * x[i]).abs()) + offset * mean_a;
+            e2 += g * raw / sigma * (1.0 + relative);
+        }
+        let gradient = |((x, a), y): ((&f64, &Tracked), &Tracked)| {
+            let value = (a.value - s1 - y.value * s2) / sigma;
+            let size = a.value.abs() + s1.abs() + (y.value * s2).abs();
+            let mut p = (e1 + y.value.abs() * e2 + y.error * (s2.abs() + e2) + 4.0 * u * size) / sigma;
+            if folded {
+                p += 4.0 * u * (s2.abs() + e2) * (x.abs() + offset) / (sigma * sigma);
+            }
+            let error = (p * (1.0 + relative) + value.abs() * relative) * (1.0 + 8.0 * u) * (1.0 + 1e-12);
+            Tracked { value, error, unit: u }
+        };
+        x.iter().zip(a).zip(y).map(gradient).collect()
+    }
+
+    fn parameter(&self, value: f64) -> Tracked {
+        Tracked { value, error: self.unit * value.abs(), unit: self.unit }
+    }
+
     fn keep(&self, value: f64) -> Tracked {
-        Tracked::from(value)
+        Tracked { value, error: 0.0, unit: self.unit }
     }
 
     fn running_quantity(&self, variance: Tracked, quantity: RunningQuantity, eps: f64) -> Tracked {
         match quantity {
             RunningQuantity::Variance => variance,
             RunningQuantity::StandardDeviation => variance.sqrt(),
-            RunningQuantity::VariancePlusEps => variance + Tracked::from(eps),
+            RunningQuantity::VariancePlusEps => variance + Tracked::constant(eps),
         }
     }
 }
@@ -348,12 +411,6 @@ impl Tracked {
     fn computed(value: f64, carried: f64, a: Tracked, b: Tracked) -> Tracked {
         let unit = a.unit.max(b.unit);
         Tracked { value, error: (carried + unit * (value.abs() + carried)) * (1.0 + 1e-12), unit }
-    }
-}
-
-impl From<f64> for Tracked {
-    fn from(constant: f64) -> Tracked {
-        Tracked { value: constant, error: 0.0, unit: 0.0 }
     }
 }
 
@@ -397,6 +454,35 @@ impl std::ops::Div for Tracked {
 }
 
 impl Real for Tracked {
+    fn constant(value: f64) -> Tracked {
+        Tracked { value, error: 0.0, unit: 0.0 }
+    }
+
+    fn powf(self, exponent: f64) -> Tracked {
+        let value = self.value.powf(exponent);
+        let ends =
+            [(self.value - self.error).max(0.0), self.value + self.error].map(|end| (end.powf(exponent) - value).abs());
+        let carried = if self.error == 0.0 { 0.0 } else { ends[0].max(ends[1]) };
+        // A library's power is granted two roundings.
+        let granted = Tracked::computed(value, carried, self, self);
+        Tracked { error: granted.error + self.unit * value.abs(), ..granted }
+    }
+
+    /// In any order: no term passes more than n − 1 additions.
+    fn sum(terms: impl Iterator<Item = Tracked>) -> Tracked {
+        let (mut sum, mut size, mut error, mut unit, mut count) = (0.0, 0.0, 0.0, 0.0_f64, 0.0);
+        for term in terms {
+            sum += term.value;
+            size += term.value.abs();
+            error += term.error;
+            unit = unit.max(term.unit);
+            count += 1.0;
+        }
+        let product = (count - 1.0_f64).max(0.0) * unit;
+        let gamma = if product < 1.0 { product / (1.0 - product) } else { f64::INFINITY };
+        Tracked { value: sum, error: (error + gamma * (size + error)) * (1.0 + 1e-12), unit }
+    }
+
     fn sqrt(self) -> Tracked {
         let root = self.value.sqrt();
         // |√a − √b| = |a − b|/(√a + √b) ≤ |a − b|/√a
@@ -423,7 +509,7 @@ mod tests {
     fn bounds(law: Law, x: &[f64], eps: f64, w: f64, b: f64) -> Vec<Tracked> {
         let tracker = Tracker { law, unit: U, depth: SummationDepth::Any };
         let scaling = tracker.scaling(&tracker.moments(Group::contiguous(x), true), &Scale::inside_root(eps));
-        let mut output = vec![Tracked::from(0.0); x.len()];
+        let mut output = vec![Tracked::constant(0.0); x.len()];
         tracker.rescale(x, &scaling, Some(Parameter::One(w)), Some(Parameter::One(b)), &mut output);
         output
     }
@@ -484,8 +570,8 @@ mod tests {
         let mut values = crate::case::values::Values::new(7);
         for _ in 0..10_000 {
             let [a, b, c] = [(); 3].map(|()| (values.normal() * 64.0) as f32);
-            let track = |x: f32| Tracked { unit: U, ..Tracked::from(f64::from(x)) };
-            let tracked = (track(a) * track(b) + track(c)) / (track(b) * track(b) + Tracked::from(1.0)).sqrt();
+            let track = |x: f32| Tracked { unit: U, ..Tracked::constant(f64::from(x)) };
+            let tracked = (track(a) * track(b) + track(c)) / (track(b) * track(b) + Tracked::constant(1.0)).sqrt();
             let computed = (a * b + c) / (b * b + 1.0).sqrt();
             assert!((f64::from(computed) - tracked.value).abs() <= tracked.error, "{a} {b} {c}");
         }

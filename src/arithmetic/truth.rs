@@ -130,6 +130,30 @@ impl Div for Truth {
 }
 
 impl Real for Truth {
+    fn constant(value: f64) -> Truth {
+        Truth::exact(value)
+    }
+
+    fn powf(self, exponent: f64) -> Truth {
+        // Powers of roots are algebraic, and quicker.
+        match exponent {
+            0.0 => return Truth::exact(1.0),
+            0.5 => return self.sqrt(),
+            1.0 => return self,
+            2.0 => return self * self,
+            0.75 => return self.sqrt() * self.sqrt().sqrt(),
+            _ => {}
+        }
+        if self.value.hi <= 0.0 || !self.value.hi.is_finite() {
+            return Truth::exact(self.value.hi.powf(exponent));
+        }
+        let value = self.value.powf(exponent);
+        // d(xᵝ) = β·xᵝ·dx/x, taken at the near end of the ball.
+        let near = (self.value.hi - self.radius).max(0.0);
+        let spread = if self.radius == 0.0 { 0.0 } else { exponent.abs() * value.hi * self.radius / near * 1.01 };
+        Truth::computed(value, spread + DoubleDouble::POWER_ERROR * value.hi)
+    }
+
     fn sqrt(self) -> Truth {
         let root = self.value.sqrt();
         if self.radius == 0.0 {

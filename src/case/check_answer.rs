@@ -49,24 +49,26 @@ type Descriptions = BTreeMap<String, Description>;
 
 /// The tensors that an answer must have.
 fn expected(call: &Step) -> Descriptions {
-    let output = output(call);
-    let names = call.operation.signature().outputs.iter();
-    let outputs = names.filter_map(|&name| Some((name.to_owned(), output.clone()?)));
+    let outputs = outputs(call);
     let gradients = call
         .tensors
         .iter()
         .filter(|(name, _)| call.gradients && call.operation.signature().differentiable.contains(&name.as_str()))
         .map(|(name, tensor)| (format!("grad_{name}"), describe(tensor)));
-    outputs.chain(state(call)).chain(gradients).collect()
+    outputs.into_iter().chain(state(call)).chain(gradients).collect()
 }
 
-/// An output: it has the shape that the plan says, or that of the input where the call should have been refused.
-fn output(call: &Step) -> Option<Description> {
-    let tensors = call.tensors.iter().map(|(name, tensor)| (name.clone(), describe(tensor))).collect();
-    let call_shapes = Call { mode: call.mode, tensors: &tensors, num_batches_tracked: call.num_batches_tracked() };
-    let plan = call.operation.plan(&call_shapes, &Rule::default());
-    let input = tensors.get("input")?;
-    Some(Description { dtype: input.dtype, shape: plan.map_or(input.shape.clone(), |plan| plan.output_shape) })
+/// The outputs: of the shapes that the plan says, or that of the input where the call should have been refused.
+pub(super) fn outputs(call: &Step) -> Descriptions {
+    let tensors = call.descriptions();
+    let shapes = Call { mode: call.mode, tensors: &tensors, num_batches_tracked: call.num_batches_tracked() };
+    let Some(Description { dtype, shape }) = tensors.get("input").cloned() else { return Descriptions::new() };
+    let names = call.operation.signature().outputs;
+    let outputs = match call.operation.plan(&shapes, &Rule::default()) {
+        Ok(plan) => plan.outputs,
+        Err(_) => names.iter().map(|&name| (name, shape.clone())).collect(),
+    };
+    outputs.into_iter().map(|(name, shape)| (name.to_owned(), Description { dtype, shape })).collect()
 }
 
 /// The state tensors that were sent.
@@ -97,11 +99,11 @@ fn unknown(tensors: &Tensors, is_known: impl Fn(&str) -> bool) -> Option<String>
     (!names.is_empty()).then(|| format!("nothing asked for {}{more}", shown.join(", ")))
 }
 
-fn describe(tensor: &Tensor) -> Description {
+pub(super) fn describe(tensor: &Tensor) -> Description {
     Description { dtype: tensor.dtype(), shape: tensor.shape().to_vec() }
 }
 
-fn text(description: &Description) -> String {
+pub(super) fn text(description: &Description) -> String {
     let Description { dtype, shape } = description;
     format!("{dtype} {shape:?}")
 }

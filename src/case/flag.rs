@@ -74,7 +74,7 @@ flags! {
         "Near-constant groups are scaled by another factor; without eps a constant group gives NaN.",
         ["pytorch/pytorch#189581", "microsoft/DeepSpeed#581"];
     Cancellation "cancellation" Class
-        "The variance is computed as E[x²] − E[x]², which cancels where the mean is large.",
+        "The variance is computed as E(x²) − E(x)², which cancels where the mean is large.",
         "Inputs with a mean of a few thousand standard deviations come out with the wrong scale, as zeros or as NaN.",
         ["pytorch/pytorch#51102", "microsoft/onnxruntime#28463", "ml-explore/mlx#2238", "tracel-ai/burn#5607"];
     ScaleError "scale" Class
@@ -139,6 +139,35 @@ flags! {
          with several values per channel is refused.",
         "Training with batch size 1 fails where it could work, or trains on zeros.",
         ["pytorch/pytorch#1381", "pytorch/pytorch#4534", "pytorch/pytorch#45687"];
+    GradientStatistics "gradient_statistics" Class
+        "The input's gradient leaves out that mean or variance depend on the input.",
+        "Training converges to something else, or not at all: the layer's whole effect on optimization is lost.",
+        [];
+    ParameterGradient "parameter_gradient" Class
+        "A parameter's gradient is averaged instead of summed, or taken with the raw input; or the input's lacks the weight.",
+        "Weight and bias learn at another rate than everything else.",
+        ["pytorch/pytorch#175189", "pytorch/pytorch#156513"];
+    WorkerCount "worker_count" Class
+        "The running variance of several workers is corrected by one worker's count.",
+        "Evaluation depends on how the batch was split among the workers.",
+        ["pytorch/pytorch#22192"];
+    Window "window" Class
+        "The window of a local response norm reaches to the wrong side, or its sum has another divisor.",
+        "A network ported from another framework gives other results, most of all with an even size or at the borders.",
+        [];
+    NormKind "norm" Class
+        "Another norm than the one asked for: without its root, of the whole tensor, with eps added, or applied where it must not be.",
+        "Vectors come out with the wrong length.",
+        ["pytorch/pytorch#32137"];
+    PowerIteration "power_iteration" Class
+        "The power iteration of spectral norm is left out or starts at the wrong end.",
+        "σ is an old estimate, or u and v of a checkpoint do not fit together.",
+        ["pytorch/pytorch#51800"];
+    Folding "folding" Class
+        "Folding a batch norm into a convolution forgets the running mean.",
+        "The folded network is off by a constant in each channel.",
+        [];
+    Gradient "gradient" Topic "Gradients are asked for.", "", [];
     Thread "thread" Topic
         "A question of the forum thread on small batches: what may have one value, what momentum means, which norm to use.",
         "", [];

@@ -9,6 +9,8 @@ pub mod random;
 mod shaped;
 pub mod values;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use check_answer::{WrongTensors, check_answer};
@@ -129,10 +131,12 @@ impl Step {
     }
 
     /// Checks that the tensors are the operation's: the required ones there, none unknown, counters I64 scalars, all
-    /// others floating-point. (What their shapes must be is for the operation to refuse.)
+    /// others floating-point. (What their shapes must be is for the operation to refuse.) With gradients there is one of
+    /// each output, like the output.
     ///
     /// # Errors
-    /// [`MalformedStep`] naming the first tensor that is missing, unknown or of an impossible type.
+    /// [`MalformedStep`] naming the first tensor that is missing, unknown, of an impossible type, or a gradient unlike its
+    /// output.
     pub fn check(&self) -> Result<(), MalformedStep> {
         let signature = self.operation.signature();
         let malformed = |tensor: &str, reason: &str| {
@@ -157,6 +161,18 @@ impl Step {
                 return malformed(name, "it is I64; expected a floating-point type");
             }
         }
+        let outputs = if self.gradients { check_answer::outputs(self) } else { BTreeMap::new() };
+        for (output, expected) in outputs {
+            let name = format!("grad_output.{output}");
+            let Some(tensor) = self.tensors.get(&name) else {
+                return malformed(&name, "gradients are asked for and it is missing");
+            };
+            let actual = check_answer::describe(tensor);
+            if actual != expected {
+                let (actual, expected) = (check_answer::text(&actual), check_answer::text(&expected));
+                return malformed(&name, &format!("it is {actual}; the output is {expected}"));
+            }
+        }
         Ok(())
     }
 
@@ -179,9 +195,12 @@ impl Step {
         floats.map(|(name, tensor)| (name.clone(), tensor.to_f64().iter().map(|&x| convert(x)).collect())).collect()
     }
 
-    /// The data type of each output that this step has: the input's, or the state tensor's own.
+    /// The data type of each output that this step has: the input's, the state tensor's own, or for a gradient its
+    /// tensor's.
     pub fn output_dtype(&self, name: &str) -> DataType {
-        self.tensors.get(name).map_or_else(|| self.tensors["input"].dtype(), Tensor::dtype)
+        self.tensors
+            .get(name.strip_prefix("grad_").unwrap_or(name))
+            .map_or_else(|| self.tensors["input"].dtype(), Tensor::dtype)
     }
 }
 

@@ -5,11 +5,16 @@ use super::values::{Values, held};
 use super::{Layout, Step};
 use crate::arithmetic::DataType;
 use crate::arithmetic::format::power_of_two;
-use crate::operation::Mode;
+use crate::operation::{
+    ConvBatchNormFold, CrossMapLrn, FrozenBatchNorm, LocalResponseNorm, Mode, Normalize, Operation, Renorm,
+    SpectralNorm, WeightNorm,
+};
 use crate::tensor::{Tensor, Tensors};
 
 /// Group sizes near every edge that programs have.
-const SIZES: [usize; 17] = [2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 64, 100, 255, 256, 257];
+const SIZES: [usize; 15] = [2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64];
+/// The larger of them, taken less often.
+const LARGE: [usize; 4] = [100, 255, 256, 257];
 
 /// A step of the operation called `name`, with about `groups` groups of one random size, each of a random kind: near
 /// normal, constant, one outlier, two values, sorted, over many scales; means up to 10⁶ standard deviations.
@@ -17,7 +22,28 @@ const SIZES: [usize; 17] = [2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 64, 100, 2
 /// # Panics
 /// If no operation is called `name`.
 pub fn step(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> Step {
-    let size = values.pick(&SIZES);
+    let mut step = match name {
+        "batch_norm" | "sync_batch_norm" | "instance_norm" | "layer_norm" | "group_norm" | "rms_norm" => {
+            standardizing(values, name, dtype, groups)
+        }
+        _ => other(values, name, dtype, groups),
+    };
+    if values.below(4) == 0 {
+        step.gradients = true;
+        let shape = step.tensors["input"].shape().to_vec();
+        for &output in step.operation.signature().outputs {
+            let shape = if output == "folded_bias" { step.tensors["bias"].shape() } else { &shape };
+            let seed = values.normals(shape.iter().product(), 0.25, 1.0);
+            let seed = Tensor::rounded(dtype, shape, seed);
+            step.tensors.insert(format!("grad_output.{output}"), seed);
+        }
+    }
+    step
+}
+
+/// A step of an operation of the family.
+fn standardizing(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> Step {
+    let size = if values.below(16) == 0 { values.pick(&LARGE) } else { values.pick(&SIZES) };
     let eps = values.pick(&[1e-5, 1e-3, 1e-12, 0.5]);
     let affine = values.below(3) > 0;
     let mut tensors = Tensors::new();
@@ -37,16 +63,80 @@ pub fn step(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> 
         }
     }
     let mut mode = Mode::Eval;
-    if name == "batch_norm" {
+    if matches!(name, "batch_norm" | "sync_batch_norm" | "instance_norm") {
         // In evaluation the stored statistics are near those of the data, as after training.
-        let mean = data.iter().map(|x| x.iter().sum::<f64>() / size as f64 + values.uniform()).collect();
-        insert(&mut tensors, "running_mean", &[groups], mean);
-        let variance = (0..groups).map(|_| (1.0 + values.uniform()) * power_of_two(values.below(20) as i32 - 10));
-        insert(&mut tensors, "running_var", &[groups], variance.collect());
+        let channels = shaped.parameters[0];
+        let means = data.iter().take(channels);
+        let means = means.map(|x| x.iter().sum::<f64>() / size as f64 + values.uniform()).collect();
+        insert(&mut tensors, "running_mean", &[channels], means);
+        let variance = (0..channels).map(|_| (1.0 + values.uniform()) * power_of_two(values.below(20) as i32 - 10));
+        insert(&mut tensors, "running_var", &[channels], variance.collect());
         tensors.insert("num_batches_tracked".to_owned(), Tensor::counter(values.below(50) as i64));
         mode = if values.below(4) == 0 { Mode::Eval } else { Mode::Train };
     }
     insert(&mut tensors, "input", &shaped.shape, shaped.input);
+    Step { operation, mode, layout: Layout::default(), gradients: false, tensors }
+}
+
+/// A step of an operation that takes norms, windows or stored statistics.
+fn other(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> Step {
+    let size = values.pick(&[2, 3, 4, 7, 8, 16, 33]);
+    let eps = values.pick(&[1e-5, 1e-3, 0.5]);
+    // Without a mean that would make the vectors nearly parallel.
+    let data: Vec<f64> = (0..groups * size).map(|_| held(dtype, values.normal())).collect();
+    let mut tensors = Tensors::new();
+    let mut insert = |name: &str, shape: &[usize], values: Vec<f64>| {
+        tensors.insert(name.to_owned(), Tensor::rounded(dtype, shape, values));
+    };
+    let positive = |values: &mut Values, count| (0..count).map(|_| 0.25 + values.uniform()).collect::<Vec<f64>>();
+    let mut mode = Mode::Eval;
+    let mut shape = vec![groups, size];
+    let operation = match name {
+        "normalize" => {
+            let p = values.pick(&[2.0, 2.0, 1.0, f64::INFINITY, 3.0]);
+            Operation::Normalize(Normalize { p, dim: 1, eps: values.pick(&[1e-12, 1.0, 2.0]) })
+        }
+        "renorm" => {
+            let p = values.pick(&[2.0, 2.0, 1.0, f64::INFINITY, 3.0]);
+            Operation::Renorm(Renorm { p, dim: 0, maxnorm: values.pick(&[0.5, 1.0, 2.0]) })
+        }
+        "weight_norm" => {
+            insert("weight", &[groups, 1], values.weights(groups));
+            Operation::WeightNorm(WeightNorm { dim: Some(0) })
+        }
+        "spectral_norm" => {
+            mode = Mode::Train;
+            insert("u", &[groups], values.normals(groups, 0.5, 0.25));
+            insert("v", &[size], values.normals(size, 0.5, 0.25));
+            Operation::SpectralNorm(SpectralNorm { dim: 0, n_power_iterations: 1, eps: 1e-12 })
+        }
+        "local_response_norm" | "cross_map_lrn" => {
+            shape = if name == "cross_map_lrn" { vec![groups, size, 1, 1] } else { vec![groups, size, 1] };
+            let (window, alpha) = (values.below(6) as i64 + 1, values.pick(&[1e-4, 1.0, 2.0]));
+            let (beta, k) = (values.pick(&[0.75, 0.5, 1.0, 0.6]), values.pick(&[1.0, 2.0]));
+            if name == "cross_map_lrn" {
+                Operation::CrossMapLrn(CrossMapLrn { size: window, alpha, beta, k })
+            } else {
+                Operation::LocalResponseNorm(LocalResponseNorm { size: window, alpha, beta, k })
+            }
+        }
+        "frozen_batch_norm" | "conv_batch_norm_fold" => {
+            let frozen = name == "frozen_batch_norm";
+            shape = if frozen { vec![1, groups, size, 1] } else { vec![groups, size] };
+            insert("weight", &[groups], values.weights(groups));
+            insert("bias", &[groups], values.biases(groups));
+            insert("running_mean", &[groups], values.normals(groups, 0.0, 1.0));
+            insert("running_var", &[groups], positive(values, groups));
+            if frozen {
+                Operation::FrozenBatchNorm(FrozenBatchNorm { eps })
+            } else {
+                insert("conv_bias", &[groups], values.normals(groups, 0.0, 1.0));
+                Operation::ConvBatchNormFold(ConvBatchNormFold { eps, transposed: false })
+            }
+        }
+        other => panic!("no random steps for {other}"),
+    };
+    insert("input", &shape, data);
     Step { operation, mode, layout: Layout::default(), gradients: false, tensors }
 }
 

@@ -1,6 +1,6 @@
 //! From groups to tensors: puts values that share statistics where an operation finds them.
 
-use crate::operation::{BatchNorm, Dialect, GroupNorm, LayerNorm, Operation, RmsNorm};
+use crate::operation::{BatchNorm, Dialect, GroupNorm, InstanceNorm, LayerNorm, Operation, RmsNorm, SyncBatchNorm};
 
 /// An input whose groups are known, with the sizes that fit it.
 pub(super) struct Shaped {
@@ -20,7 +20,8 @@ pub(super) struct Shaped {
 ///
 /// | operation | input | `split` | `num_groups` |
 /// | --- | --- | --- | --- |
-/// | batch norm | (split, groups, n/split) | the batch size | |
+/// | batch norm, synchronized or not | (split, groups, n/split) | the batch size | |
+/// | instance norm | (groups/G, G, n) | | the channels G |
 /// | group norm | (groups/G, G·split, n/split) | channels of a group | G |
 /// | layer and RMS norm | (groups, split, n/split), the last two normalized; 1: (groups, n) | | |
 ///
@@ -35,11 +36,15 @@ pub(super) fn shaped(name: &str, groups: &[Vec<f64>], split: usize, num_groups: 
     let length = size / split;
     let none = Vec::new();
     match name {
-        "batch_norm" => {
+        "batch_norm" | "sync_batch_norm" => {
             let rows = (0..split).flat_map(|n| groups.iter().map(move |channel| &channel[n * length..][..length]));
             let input = rows.flatten().copied().collect();
             let shape = vec![split, groups.len(), length];
             Shaped { shape, input, parameters: vec![groups.len()], normalized_shape: none, num_groups }
+        }
+        "instance_norm" => {
+            let shape = vec![groups.len() / num_groups, num_groups, size];
+            Shaped { shape, input: groups.concat(), parameters: vec![num_groups], normalized_shape: none, num_groups }
         }
         "group_norm" => {
             let channels = num_groups * split;
@@ -68,6 +73,16 @@ impl Shaped {
                     _ => None,
                 };
                 Operation::BatchNorm(BatchNorm { spatial_dims, eps, momentum, dialect })
+            }
+            "sync_batch_norm" => {
+                // Unequal workers, one of them idle.
+                let batch = self.shape[0];
+                let splits = if batch > 1 { vec![1, 0, batch - 1] } else { vec![0, batch] };
+                Operation::SyncBatchNorm(SyncBatchNorm { eps, momentum, splits })
+            }
+            "instance_norm" => {
+                let spatial_dims = self.shape.len() as u8 - 2;
+                Operation::InstanceNorm(InstanceNorm { spatial_dims, eps, momentum })
             }
             "group_norm" => Operation::GroupNorm(GroupNorm { num_groups: self.num_groups, eps, dialect }),
             "layer_norm" => Operation::LayerNorm(LayerNorm { normalized_shape, eps, dialect }),

@@ -109,7 +109,7 @@ fn shown_step(case: &Case, number: usize, step: &Step, limit: usize, paint: Pain
     let expected = Expected::of(step);
     text += &match &expected {
         Expected::Refused { refusal, state } => refused(refusal, state, limit),
-        Expected::Tensors { tensors, num_batches_tracked, plan } => {
+        Expected::Tensors { tensors, num_batches_tracked, plan, .. } => {
             let counter = num_batches_tracked.map(|n| format!("  num_batches_tracked {n}\n")).unwrap_or_default();
             format!(
                 "the reference's answer\n{}{counter}{}",
@@ -171,6 +171,9 @@ fn bounds(case: &Case, number: usize, step: &Step, expected: &Expected, plan: &P
     let declared = Declared::default();
     let dtype = step.tensors["input"].dtype();
     let format = dtype.format().expect("an input is floating-point");
+    if !plan.standardizes {
+        return plain_bounds(step, plan, tensors);
+    }
     let output = &tensors["output"];
     let laws = if plan.centred { &Law::GOOD[..] } else { &Law::GOOD[..1] };
     let strict = Bounds::of(step, plan, laws[0], &declared);
@@ -194,7 +197,8 @@ fn bounds(case: &Case, number: usize, step: &Step, expected: &Expected, plan: &P
         let _ = writeln!(text, "    {symbol:<3} {value:>12.4e}  {meaning}");
     }
     for &law in laws.iter().chain(plan.centred.then_some(&Law::ONE_PASS)) {
-        let bound = Bounds::of(step, plan, law, &declared).stored("output", index, value, format);
+        let bounds = Bounds::of(step, plan, law, &declared);
+        let bound = bounds.stored(bounds.errors("output")[index], value, format);
         let _ = writeln!(text, "    {:<36} |error| ≤ {bound:.4e}", law_name(law, plan.centred));
     }
     let worst = Worst { tensor: "output".into(), index: place, expected: value, actual: value, error: 0.0, bound: 0.0 };
@@ -202,6 +206,24 @@ fn bounds(case: &Case, number: usize, step: &Step, expected: &Expected, plan: &P
     if let Some(snippet) = snippet(step, expected, &worst, false, source) {
         let indented: Vec<String> = snippet.lines().map(|line| format!("    {line}")).collect();
         let _ = writeln!(text, "numpy\n{}", paint.tone(Tone::Faint, indented.join("\n")));
+    }
+    text
+}
+
+/// The largest bound of each output of an operation that is not made of moments and rescaling: it follows from running
+/// error analysis, operation by operation.
+fn plain_bounds(step: &Step, plan: &Plan, tensors: &Tensors<TrueTensor>) -> String {
+    let bounds = Bounds::of(step, plan, Law::GOOD[0], &Declared::default());
+    let mut text = "the largest bounds, by running error analysis\n".to_owned();
+    for (name, tensor) in tensors {
+        let format = tensor.dtype.format().expect("floating-point");
+        let stored = bounds.errors(name).iter().zip(&tensor.values);
+        let stored = stored.map(|(&error, truth)| bounds.stored(error, truth.value.hi, format)).enumerate();
+        if let Some((index, bound)) = stored.filter(|(_, bound)| bound.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1)) {
+            let place = unravel(index, &tensor.shape);
+            let value = decimal(tensor.values[index].value.hi);
+            let _ = writeln!(text, "    {name}{place:?} = {value}: |error| ≤ {bound:.4e}");
+        }
     }
     text
 }
@@ -223,7 +245,8 @@ fn worst_conditioned(step: &Step, plan: &Plan, output: &TrueTensor, bounds: &Bou
     let relative: Vec<f64> =
         (0..plan.partition.groups()).map(|group| terms(step, plan, Law::GOOD[0], group).relative).collect();
     let bound = |index: usize| {
-        bounds.stored("output", index, output.values[index].value.hi, output.dtype.format().expect("floating-point"))
+        let format = output.dtype.format().expect("floating-point");
+        bounds.stored(bounds.errors("output")[index], output.values[index].value.hi, format)
     };
     let finite = (0..output.values.len()).filter(|&index| output.values[index].is_finite() && !bound(index).is_nan());
     finite

@@ -175,7 +175,7 @@ fn take(verdict: &mut Verdict, step: usize, request: &Request, answer: &Answer, 
         outcome => outcome,
     };
     if outcome > verdict.outcome {
-        if judgement.outcome == Outcome::Fail
+        if outcome == Outcome::Fail
             && let Some(found) = nearest(&request.call, &expected, answer, &judgement, declared)
         {
             verdict.nearest_bug = Some(found.bug);
@@ -253,6 +253,11 @@ fn explanation(verdicts: &[Verdict]) -> Option<Flag> {
     // Only operations in which something failed can tell.
     let affected: BTreeSet<&str> =
         judged().filter(|verdict| failed(verdict)).map(|verdict| verdict.operation).collect();
+    // Where nothing passes, the commonest class would win.
+    let tells = judged().any(|verdict| affected.contains(verdict.operation) && verdict.outcome == Outcome::Pass);
+    if !tells {
+        return None;
+    }
     let index = |flag: Flag| {
         let count = |test: &dyn Fn(&Verdict) -> bool| {
             judged().filter(|verdict| affected.contains(verdict.operation) && test(verdict)).count() as f64

@@ -2,7 +2,7 @@
 
 use crate::arithmetic::Law;
 use crate::case::{Answer, COUNTER, Declared, Flag, Step};
-use crate::judge::{Bounds, Expected, Grade, Judgement, Outcome, judge};
+use crate::judge::{Expected, Grade, Judgement, Outcome, judge};
 use crate::subject::answer_by;
 use crate::subject::planted::{BUGS, Bug};
 use crate::tensor::Tensor;
@@ -35,7 +35,8 @@ pub fn nearest(
     declared: &Declared,
 ) -> Option<Nearest> {
     let name = step.operation.name();
-    let near = judgement.ratio().unwrap_or(f64::INFINITY) / 4.0;
+    // Without a number to compare, only an answer that cannot be told apart is near.
+    let near = judgement.ratio().map_or(0.0, |ratio| ratio / 4.0);
     let found = BUGS
         .iter()
         .filter(|bug| bug.operations.contains(&name))
@@ -86,19 +87,19 @@ fn distance(step: &Step, expected: &Expected, left: &Answer, right: &Answer, dec
         _ => return f64::INFINITY,
     };
     // Where the truth is a refusal there are no bounds: that both answer is all there is to compare.
-    let Expected::Tensors { tensors, plan, .. } = expected else { return 0.0 };
+    let Expected::Tensors { tensors, plan, bounds, .. } = expected else { return 0.0 };
     let weakest = Law::GOOD[Law::GOOD.len() - 1];
-    let bounds = Bounds::of(step, plan, weakest, declared);
+    let bounds = bounds.get(step, plan, weakest, declared);
     let mut largest: f64 = 0.0;
     for (name, tensor) in tensors {
         let (Some(left), Some(right)) = (left.get(name), right.get(name)) else { continue };
         let format = tensor.dtype.format().expect("outputs are floating-point");
-        for index in 0..tensor.values.len() {
+        for (index, &before) in bounds.errors(name).iter().enumerate() {
             let (a, b) = (left.get(index), right.get(index));
             if a == b || a.is_nan() && b.is_nan() {
                 continue;
             }
-            let bound = bounds.stored(name, index, a.abs().max(b.abs()), format);
+            let bound = bounds.stored(before, a.abs().max(b.abs()), format);
             let difference = (a - b).abs() / bound;
             largest = largest.max(if difference.is_nan() { f64::INFINITY } else { difference });
         }

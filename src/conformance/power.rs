@@ -14,25 +14,38 @@ use crate::subject::planted::{BUGS, Bug};
 /// of its bound and a planted one at the other could hide.
 pub const EXPOSED: f64 = 4.0;
 
-/// The effect of a bug on a case as a multiple of the bound: infinite where no rounding could explain it (a refusal, a
-/// counter, a NaN), 0 where the case does not show it.
-pub fn effect(case: &Case, bug: &Bug) -> f64 {
-    if !bug.operations.contains(&case.operation().name()) {
-        return 0.0;
-    }
-    let recipe = bug.recipe();
-    let mut largest: f64 = 0.0;
-    let mut previous: Option<(Request, Answer)> = None;
-    for step in 0..case.steps.len() {
-        let request = case.request(step, previous.as_ref().map(|(asked, answer)| (asked, answer)));
-        let answer = answer_by(&request.call, &recipe);
-        let judgement = judge(&request.call, &Expected::of(&request.call), &answer, &Declared::default());
-        if judgement.outcome == Outcome::Fail {
-            largest = largest.max(judgement.ratio().unwrap_or(f64::INFINITY));
+/// The effect of every bug on a case as a multiple of the bound, in the order of [`BUGS`]: infinite where no rounding could
+/// explain it (a refusal, a counter, a NaN), 0 where the case does not show it.
+pub fn effects(case: &Case) -> Vec<f64> {
+    // What goes into the first step does not depend on who answers.
+    let first = case.request(0, None);
+    let truth = Expected::of(&first.call);
+    let effect = |bug: &Bug| {
+        if !bug.operations.contains(&case.operation().name()) {
+            return 0.0;
         }
-        previous = Some((request, answer));
-    }
-    largest
+        let recipe = bug.recipe();
+        let mut largest: f64 = 0.0;
+        let mut previous: Option<(Request, Answer)> = None;
+        for step in 0..case.steps.len() {
+            let request = case.request(step, previous.as_ref().map(|(asked, answer)| (asked, answer)));
+            let answer = answer_by(&request.call, &recipe);
+            let later = (step > 0).then(|| Expected::of(&request.call));
+            let judgement = judge(&request.call, later.as_ref().unwrap_or(&truth), &answer, &Declared::default());
+            if judgement.outcome == Outcome::Fail {
+                largest = largest.max(judgement.ratio().unwrap_or(f64::INFINITY));
+            }
+            previous = Some((request, answer));
+        }
+        largest
+    };
+    BUGS.iter().map(effect).collect()
+}
+
+/// The effect of one bug on a case; see [`effects`].
+pub fn effect(case: &Case, bug: &Bug) -> f64 {
+    let number = BUGS.iter().position(|other| other.name == bug.name);
+    number.map_or(0.0, |number| effects(case)[number])
 }
 
 /// The bug classes that each case exposes, as `exposed.txt` has them.
@@ -40,8 +53,8 @@ pub fn exposed(cases: &[Case]) -> String {
     let lines: Vec<String> = cases
         .par_iter()
         .map(|case| {
-            let mut classes: Vec<&str> =
-                BUGS.iter().filter(|bug| effect(case, bug) >= EXPOSED).map(|bug| bug.flag.name()).collect();
+            let shown = effects(case).into_iter().zip(BUGS).filter(|(effect, _)| *effect >= EXPOSED);
+            let mut classes: Vec<&str> = shown.map(|(_, bug)| bug.flag.name()).collect();
             classes.dedup();
             if classes.is_empty() { String::new() } else { format!("{} {}\n", case.name, classes.join(" ")) }
         })
@@ -49,16 +62,20 @@ pub fn exposed(cases: &[Case]) -> String {
     lines.concat()
 }
 
+/// The largest effect of a bug by its name, the operation and the data type, and the case that has it.
+pub type Table = BTreeMap<(&'static str, &'static str, DataType), (f64, String)>;
+
 /// For each bug, operation and data type the largest effect over the required cases, and the case that has it.
-pub fn table(cases: &[Case]) -> BTreeMap<(&'static str, &'static str, DataType), (f64, String)> {
+pub fn table(cases: &[Case]) -> Table {
     let effects: Vec<_> = cases
         .par_iter()
         .filter(|case| case.level == Level::Required)
         .flat_map_iter(|case| {
             let key = (case.operation().name(), case.dtype());
-            BUGS.iter()
-                .filter(move |bug| bug.operations.contains(&key.0))
-                .map(move |bug| ((bug.name, key.0, key.1), effect(case, bug), case.name.clone()))
+            let effects = effects(case).into_iter().zip(BUGS);
+            effects
+                .filter(move |(_, bug)| bug.operations.contains(&key.0))
+                .map(move |(effect, bug)| ((bug.name, key.0, key.1), effect, case.name.clone()))
         })
         .collect();
     let mut table = BTreeMap::new();
@@ -71,13 +88,13 @@ pub fn table(cases: &[Case]) -> BTreeMap<(&'static str, &'static str, DataType),
     table
 }
 
-/// The flags of a class that no required case of `dtype` shows for `operation`.
-pub fn blind(cases: &[Case]) -> Vec<(Flag, &'static str, DataType)> {
+/// The classes that no required case of a data type shows for an operation, of a [`table`].
+pub fn blind(table: &Table) -> Vec<(Flag, &'static str, DataType)> {
     let mut best: BTreeMap<(Flag, &'static str, DataType), f64> = BTreeMap::new();
-    for ((bug, operation, dtype), (effect, _)) in table(cases) {
+    for (&(bug, operation, dtype), (effect, _)) in table {
         let flag = Bug::from_name(bug).expect("the table is made of bugs").flag;
         let entry = best.entry((flag, operation, dtype)).or_insert(0.0);
-        *entry = entry.max(effect);
+        *entry = entry.max(*effect);
     }
     best.into_iter().filter(|(_, effect)| *effect < EXPOSED).map(|(key, _)| key).collect()
 }

@@ -71,6 +71,12 @@ pub enum DocumentError {
         /// Its number of dimensions.
         rank: usize,
     },
+    /// A shape with a zero whose other sizes multiply to more than [`EMPTY_LIMIT`].
+    #[error("tensor `{tensor}`: it is empty, but its other sizes multiply to more than {EMPTY_LIMIT}")]
+    HollowShape {
+        /// The tensor.
+        tensor: String,
+    },
     /// Tensors overlap, leave a gap, or reach beyond the last byte.
     #[error("tensor `{tensor}`: data_offsets [{begin}, {end}] should begin at {due} and end by {available}")]
     Offsets {
@@ -102,6 +108,10 @@ pub enum DocumentError {
         available: usize,
     },
 }
+
+/// The largest product of an empty tensor's other sizes. No bytes stand behind it, but work does: empty groups, channels
+/// without values.
+pub const EMPTY_LIMIT: usize = 1 << 16;
 
 impl Document {
     /// Reads a document. Metadata keys other than `normative` are ignored.
@@ -202,11 +212,14 @@ fn read_tensor(name: &str, info: &Info, bytes: &[u8]) -> Result<Tensor, Document
         .into_iter()
         .find(|t| t.name() == info.dtype)
         .ok_or_else(|| DocumentError::UnsupportedType { tensor: one_line(name), dtype: one_line(&info.dtype) })?;
-    // A shape with a zero has no bytes whatever its other sizes are, but strides made of them must not overflow.
+    // A shape with a zero has no bytes, whatever its other sizes are.
     let mut sizes = info.shape.iter().filter(|&&size| size > 0);
     let volume = sizes.try_fold(dtype.size(), |n, &size| n.checked_mul(size));
     if info.shape.len() > 64 || volume.is_none_or(|n| n > isize::MAX as usize) {
         return Err(DocumentError::ImpossibleShape { tensor: one_line(name), rank: info.shape.len() });
+    }
+    if info.shape.contains(&0) && volume.is_some_and(|n| n / dtype.size() > EMPTY_LIMIT) {
+        return Err(DocumentError::HollowShape { tensor: one_line(name) });
     }
     Tensor::from_bytes(dtype, &info.shape, bytes)
         .map_err(|source| DocumentError::WrongBytes { tensor: one_line(name), source })
@@ -388,6 +401,10 @@ mod tests {
             (
                 with_entries(r#""x":{"dtype":"F32","shape":[0,9223372036854775807,9],"data_offsets":[0,0]}"#, b""),
                 "no tensor can have 3 dimensions",
+            ),
+            (
+                with_entries(r#""x":{"dtype":"F32","shape":[65537,0],"data_offsets":[0,0]}"#, b""),
+                "tensor `x`: it is empty, but its other sizes multiply to more than 65536",
             ),
             (
                 with_entries(

@@ -16,7 +16,7 @@ mod message;
 mod recording;
 
 pub use deviations::{Entry, Key, KnownError, KnownList};
-pub use document::{Document, DocumentError};
+pub use document::{Document, DocumentError, EMPTY_LIMIT};
 pub use file::{GoldenError, GoldenFile, Place, Provenance, RecordedCase};
 pub use frame::{FrameError, read_frame, write_frame};
 pub use glob::glob_match;

@@ -18,20 +18,29 @@ impl Bounds {
     pub fn of(step: &Step, plan: &Plan, law: Law, declared: &Declared) -> Bounds {
         let accumulator = accumulator(step.tensors["input"].dtype(), declared);
         let tracker = tracker(law, accumulator, declared);
-        let outputs = step.operation.forward(&tracker, plan, &step.values(|x| x), &Rule::default());
-        let errors = outputs.tensors.into_iter();
+        let (values, rule) = (step.values(|x| x), Rule::default());
+        let mut outputs = step.operation.forward(&tracker, plan, &values, &rule).tensors;
+        if step.gradients {
+            outputs.extend(step.operation.backward(&tracker, plan, &values, &step.descriptions(), &rule));
+        }
+        let errors = outputs.into_iter();
         let errors = errors.map(|(name, output)| (name, output.values.iter().map(|tracked| tracked.error).collect()));
         Bounds { errors: errors.collect(), accumulator }
     }
 
-    /// The bound of element `index` of output `name`, whose true value is `value`, stored in `format`.
+    /// The largest errors of output `name` before it is stored, element by element.
+    pub fn errors(&self, name: &str) -> &[f64] {
+        &self.errors[name]
+    }
+
+    /// The bound of an element whose true value is `value` and whose error before it is stored is `error`, stored in
+    /// `format`.
     ///
     /// ```text
     /// in the accumulating type   B + 4η          in a narrower one   B(1 + u_out) + u_out·|z| + η
     /// ```
     /// with η half the smallest subnormal of the type it is stored in.
-    pub fn stored(&self, name: &str, index: usize, value: f64, format: Format) -> f64 {
-        let error = self.errors[name][index];
+    pub fn stored(&self, error: f64, value: f64, format: Format) -> f64 {
         if format == self.accumulator {
             return error + 4.0 * format.half_subnormal();
         }

@@ -25,6 +25,7 @@ impl<'a> ExactAnswers<'a> {
     /// not positive).
     pub fn element(&mut self, name: &str, index: usize) -> Option<Exact> {
         match name {
+            _ if !self.plan.standardizes => None,
             "output" => self.output(index),
             "running_mean" => self.running(index, "running_mean", |group| Some(group.mean())),
             "running_var" => self.running(index, "running_var", |group| {
@@ -45,7 +46,7 @@ impl<'a> ExactAnswers<'a> {
         };
         let (weight, bias) = (parameter("weight"), parameter("bias"));
         let x = self.tensors["input"][index];
-        let finite = [Some(x), weight, bias].into_iter().flatten().all(f64::is_finite);
+        let finite = [Some(x), weight, bias, Some(self.plan.eps)].into_iter().flatten().all(f64::is_finite);
         if !finite {
             return None;
         }
@@ -62,6 +63,10 @@ impl<'a> ExactAnswers<'a> {
             return None;
         }
         let Some(factor) = self.plan.update else { return Some(Exact::from_f64(old)) };
+        // An average over samples is left to the radius.
+        if self.plan.partition.outer > 1 {
+            return None;
+        }
         let group = from_input(self.plan, self.tensors, channel)?;
         match factor {
             Factor::OfNew(momentum) if momentum.is_finite() => Some(mix(old, &statistic(&group)?, momentum, 1)),
@@ -76,7 +81,8 @@ fn statistics(plan: &Plan, tensors: &Tensors<Vec<f64>>, group: usize) -> Option<
     match plan.source {
         Source::Input => from_input(plan, tensors, group),
         Source::Stored => {
-            let (mean, variance) = (tensors["running_mean"][group], tensors["running_var"][group]);
+            let channel = group % plan.partition.inner;
+            let (mean, variance) = (tensors["running_mean"][channel], tensors["running_var"][channel]);
             (mean.is_finite() && variance.is_finite()).then(|| ExactGroup::stored(mean, variance))
         }
     }

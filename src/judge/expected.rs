@@ -1,7 +1,11 @@
 //! What is true of a step: each output as a value with a radius and correctly rounded, or the refusal.
 
-use crate::arithmetic::{DataType, DoubleDouble, Format, Reference, Truth};
-use crate::case::{COUNTER, Step};
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use crate::arithmetic::{DataType, DoubleDouble, Format, Law, Reference, Truth};
+use crate::case::{COUNTER, Declared, Step};
+use crate::judge::bound::Bounds;
 use crate::judge::exact::ExactAnswers;
 use crate::operation::{Call, Plan, Refusal, Rule};
 use crate::tensor::{Tensor, Tensors};
@@ -20,6 +24,8 @@ pub enum Expected {
         num_batches_tracked: Option<i64>,
         /// How it answers.
         plan: Plan,
+        /// The bounds that were asked for.
+        bounds: BoundCache,
     },
     /// The operation refuses.
     Refused {
@@ -28,6 +34,21 @@ pub enum Expected {
         /// The state after the call.
         state: Tensors,
     },
+}
+
+/// The bounds of a step, one set for each law, computed when they are first asked for.
+#[derive(Clone, Debug, Default)]
+pub struct BoundCache(OnceLock<(Declared, [OnceLock<Bounds>; Law::COUNT])>);
+
+impl BoundCache {
+    /// The bounds under `law` for a program that `declared` how it sums.
+    pub fn get(&self, step: &Step, plan: &Plan, law: Law, declared: &Declared) -> Cow<'_, Bounds> {
+        let (kept, bounds) = self.0.get_or_init(|| (*declared, Default::default()));
+        if kept != declared {
+            return Cow::Owned(Bounds::of(step, plan, law, declared));
+        }
+        Cow::Borrowed(bounds[law.index()].get_or_init(|| Bounds::of(step, plan, law, declared)))
+    }
 }
 
 /// One output, as it truly is.
@@ -76,7 +97,10 @@ impl Expected {
             }
         };
         let values = step.values(|x| x);
-        let outputs = step.operation.forward(&Reference, &plan, &values, &rule);
+        let mut outputs = step.operation.forward(&Reference, &plan, &values, &rule);
+        if step.gradients {
+            outputs.tensors.extend(step.operation.backward(&Reference, &plan, &values, &descriptions, &rule));
+        }
         let mut oracle = ExactAnswers::new(&plan, &values);
         let tensors = outputs.tensors.into_iter().map(|(name, output)| {
             let dtype = step.output_dtype(&name);
@@ -89,7 +113,12 @@ impl Expected {
                 .collect();
             (name, TrueTensor { shape: output.shape, dtype, values: truths, rounded })
         });
-        Expected::Tensors { tensors: tensors.collect(), num_batches_tracked: outputs.num_batches_tracked, plan }
+        Expected::Tensors {
+            tensors: tensors.collect(),
+            num_batches_tracked: outputs.num_batches_tracked,
+            plan,
+            bounds: BoundCache::default(),
+        }
     }
 }
 

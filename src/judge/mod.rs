@@ -9,8 +9,10 @@ mod expected;
 mod verdict;
 
 pub use bound::{Bounds, accumulator, tracker};
-pub use expected::{Expected, TrueTensor};
+pub use expected::{BoundCache, Expected, TrueTensor};
 pub use verdict::{Grade, Judgement, Outcome, Worst};
+
+use std::borrow::Cow;
 
 use crate::arithmetic::{DoubleDouble, Law};
 use crate::case::{Answer, COUNTER, Declared, Step};
@@ -27,11 +29,12 @@ pub fn judge(step: &Step, expected: &Expected, answer: &Answer, declared: &Decla
             message: format!("it says that it cannot do this: {why}"),
             ..Judgement::pass()
         },
-        (Expected::Tensors { tensors, num_batches_tracked, plan }, Answer::Tensors(answers)) => {
+        (Expected::Tensors { tensors, num_batches_tracked, plan, bounds }, Answer::Tensors(answers)) => {
             if let Some(miss) = judge_counter(*num_batches_tracked, answers) {
                 return miss;
             }
-            judge_tensors(step, plan, tensors, answers, declared)
+            let bounds = |law| bounds.get(step, plan, law, declared);
+            judge_tensors(plan, tensors, answers, &bounds)
         }
         (Expected::Refused { refusal, state }, Answer::Refused { refusal: said, state: answers }) => {
             if refusal.kind == RefusalKind::TooFewValues && said.kind != RefusalKind::TooFewValues {
@@ -84,17 +87,16 @@ struct Walk {
     soft: Option<String>,
 }
 
-fn judge_tensors(
-    step: &Step,
+fn judge_tensors<'a>(
     plan: &Plan,
     expected: &Tensors<TrueTensor>,
     answers: &Tensors,
-    declared: &Declared,
+    bounds: &dyn Fn(Law) -> Cow<'a, Bounds>,
 ) -> Judgement {
     let laws = if plan.centred { &Law::GOOD[..] } else { &Law::GOOD[..1] };
     let mut walk = Walk::default();
     for &law in laws {
-        walk = walk_elements(step, plan, expected, answers, law, declared);
+        walk = walk_elements(expected, answers, &bounds(law));
         if walk.worst.as_ref().is_none_or(|worst| worst.ratio() <= 1.0) {
             let exact = is_exact(expected, answers);
             let grade = if exact { Grade::Exact } else { Grade::of(law) };
@@ -102,9 +104,7 @@ fn judge_tensors(
         }
     }
     let unstable = plan.centred
-        && walk_elements(step, plan, expected, answers, Law::ONE_PASS, declared)
-            .worst
-            .is_none_or(|worst| worst.ratio() <= 1.0);
+        && walk_elements(expected, answers, &bounds(Law::ONE_PASS)).worst.is_none_or(|worst| worst.ratio() <= 1.0);
     let worst = walk.worst.expect("a walk without a worst element passes");
     let message = describe(&worst, unstable);
     let grade = Some(if unstable { Grade::OnePass } else { Grade::Wrong });
@@ -132,27 +132,20 @@ fn describe(worst: &Worst, unstable: bool) -> String {
     )
 }
 
-fn walk_elements(
-    step: &Step,
-    plan: &Plan,
-    expected: &Tensors<TrueTensor>,
-    answers: &Tensors,
-    law: Law,
-    declared: &Declared,
-) -> Walk {
-    let bounds = Bounds::of(step, plan, law, declared);
+fn walk_elements(expected: &Tensors<TrueTensor>, answers: &Tensors, bounds: &Bounds) -> Walk {
     let mut walk = Walk::default();
     let mut largest = -1.0;
     for (name, tensor) in expected {
         let Some(answer) = answers.get(name) else { continue };
         let format = tensor.dtype.format().expect("outputs are floating-point");
-        for (index, truth) in tensor.values.iter().enumerate() {
+        let largest_finite = format.max_finite();
+        for (index, (truth, &before)) in tensor.values.iter().zip(bounds.errors(name)).enumerate() {
             let actual = answer.get(index);
             let value = truth.value.hi;
             let place = || (name.clone(), unravel(index, &tensor.shape));
             let (error, bound) = if truth.is_finite() {
-                let bound = bounds.stored(name, index, value, format);
-                if value.abs() + bound > format.max_finite() {
+                let bound = bounds.stored(before, value, format);
+                if value.abs() + bound > largest_finite {
                     continue;
                 }
                 // An infinite bound says nothing, but NaN where the truth is finite is a violation all the same.

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, check_vectors, factor};
 use super::{
-    Call, Definition, Dialect, Mode, OneValue, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
-    Signature, Source, Updates, json_float,
+    Call, Definition, Dialect, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
+    Updates, json_float,
 };
 
 /// Batch norm's hyper-parameters.
@@ -126,23 +126,17 @@ impl BatchNorm {
             return Err(Refusal::new(RefusalKind::TooFewValues, message));
         }
         Ok(Plan {
-            partition: Partition {
-                outer: 1,
-                outer_stride: 0,
-                inner: channels,
-                inner_stride: length,
-                runs: batch,
-                run_stride: channels * length,
-                run_length: length,
-                parameter: ParameterIndex { inner_step: 1, ..ParameterIndex::default() },
-            },
-            output_shape: shape.to_vec(),
+            partition: Partition::channels(batch, channels, length),
+            outputs: vec![("output", shape.to_vec())],
+            standardizes: true,
             centred: true,
             eps: self.eps,
             source: if from_input { Source::Input } else { Source::Stored },
             update,
             running,
             num_batches_tracked: counted,
+            iterations: 0,
+            bessel_values: None,
         })
     }
 }

@@ -92,13 +92,16 @@ impl GroupNorm {
                 run_length: length,
                 parameter,
             },
-            output_shape: shape.to_vec(),
+            outputs: vec![("output", shape.to_vec())],
+            standardizes: true,
             centred: true,
             eps: self.eps,
             source: Source::Input,
             update: None,
             running: false,
             num_batches_tracked: None,
+            iterations: 0,
+            bessel_values: None,
         })
     }
 }

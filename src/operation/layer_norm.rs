@@ -85,12 +85,15 @@ pub(super) fn plan_trailing(
             run_length: length,
             parameter: ParameterIndex { element_step: 1, ..ParameterIndex::default() },
         },
-        output_shape: shape.to_vec(),
+        outputs: vec![("output", shape.to_vec())],
+        standardizes: true,
         centred,
         eps,
         source: Source::Input,
         update: None,
         running: false,
         num_batches_tracked: None,
+        iterations: 0,
+        bessel_values: None,
     })
 }

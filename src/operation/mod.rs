@@ -5,22 +5,41 @@
 //! `layer_norm.rs` and a line in the list `operations!` below.
 
 mod batch_norm;
+mod conv_batch_norm_fold;
+mod frozen_batch_norm;
 mod group_norm;
+mod instance_norm;
 mod layer_norm;
+mod local_response_norm;
 mod normalization;
+mod normalize;
+mod norms;
 mod partition;
+mod renorm;
 mod rms_norm;
 mod rule;
+mod spectral_norm;
+mod sync_batch_norm;
+mod weight_norm;
 
 use serde::{Deserialize, Serialize};
 
 pub use batch_norm::BatchNorm;
+pub use conv_batch_norm_fold::ConvBatchNormFold;
+pub use frozen_batch_norm::FrozenBatchNorm;
 pub use group_norm::GroupNorm;
+pub use instance_norm::InstanceNorm;
 pub use layer_norm::LayerNorm;
+pub use local_response_norm::{CrossMapLrn, LocalResponseNorm};
 pub use normalization::{Output, Outputs, Plan, Source};
+pub use normalize::Normalize;
 pub use partition::{ParameterIndex, Partition};
+pub use renorm::Renorm;
 pub use rms_norm::RmsNorm;
-pub use rule::{MomentumSense, OneValue, Rule, Updates};
+pub use rule::{GradientRule, MomentumSense, OneValue, Rule, Updates};
+pub use spectral_norm::SpectralNorm;
+pub use sync_batch_norm::SyncBatchNorm;
+pub use weight_norm::WeightNorm;
 
 use crate::arithmetic::{Arithmetic, DataType};
 use crate::tensor::Tensors;
@@ -138,7 +157,7 @@ pub trait Definition {
     /// The refusal of the layer that the dialect names, with the counter that the layer has counted before it.
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused>;
 
-    /// The outputs, in any arithmetic; by default those of the family of [`normalization`]. `plan` must come from [`Definition::plan`] with the same shapes.
+    /// The outputs, in any arithmetic; by default those of the family of standardizing norms. `plan` must come from [`Definition::plan`] with the same shapes.
     fn forward<A: Arithmetic>(
         &self,
         arithmetic: &A,
@@ -147,6 +166,22 @@ pub trait Definition {
         rule: &Rule,
     ) -> Outputs<A::Real> {
         normalization::forward(arithmetic, plan, tensors, rule)
+    }
+
+    /// The gradient `grad_<tensor>` of each differentiable tensor that was sent, given those of the outputs,
+    /// `grad_output.<output>`; by default those of the family.
+    fn backward<A: Arithmetic>(
+        &self,
+        arithmetic: &A,
+        plan: &Plan,
+        tensors: &Tensors<Vec<A::Input>>,
+        shapes: &Tensors<Description>,
+        rule: &Rule,
+    ) -> Tensors<Output<A::Real>> {
+        let mut gradients = normalization::backward(arithmetic, plan, tensors, shapes, rule);
+        let differentiable = self.signature().differentiable;
+        gradients.retain(|name, _| differentiable.iter().any(|tensor| name.strip_prefix("grad_") == Some(tensor)));
+        gradients
     }
 }
 
@@ -178,6 +213,13 @@ pub struct Refused {
     pub refusal: Refusal,
     /// `num_batches_tracked` after the call, if it was sent.
     pub num_batches_tracked: Option<i64>,
+}
+
+impl Refused {
+    /// A refusal by an operation that does not count.
+    pub(crate) fn uncounted(refusal: Refusal) -> Refused {
+        Refused { refusal, num_batches_tracked: None }
+    }
 }
 
 /// Makes `enum Operation` and its dispatch from one list.
@@ -234,11 +276,42 @@ macro_rules! operations {
                     $(Operation::$variant(definition) => definition.forward(arithmetic, plan, tensors, rule),)*
                 }
             }
+
+            /// See [`Definition::backward`].
+            pub fn backward<A: Arithmetic>(
+                &self,
+                arithmetic: &A,
+                plan: &Plan,
+                tensors: &Tensors<Vec<A::Input>>,
+                shapes: &Tensors<Description>,
+                rule: &Rule,
+            ) -> Tensors<Output<A::Real>> {
+                match self {
+                    $(Operation::$variant(definition) => {
+                        definition.backward(arithmetic, plan, tensors, shapes, rule)
+                    })*
+                }
+            }
         }
     };
 }
 
-operations![BatchNorm, LayerNorm, GroupNorm, RmsNorm];
+operations![
+    BatchNorm,
+    SyncBatchNorm,
+    InstanceNorm,
+    LayerNorm,
+    GroupNorm,
+    RmsNorm,
+    LocalResponseNorm,
+    CrossMapLrn,
+    Normalize,
+    Renorm,
+    WeightNorm,
+    SpectralNorm,
+    FrozenBatchNorm,
+    ConvBatchNormFold,
+];
 
 /// Floats in JSON: a number, or one of the strings `"nan"`, `"inf"`, `"-inf"`.
 pub(crate) mod json_float {

@@ -8,8 +8,8 @@
 //! ```
 //! Which elements make a group is the [`Partition`]; all else that an operation may choose is its [`Rule`].
 
-use super::{Description, MomentumSense, Partition, Refusal, RefusalKind, Rule};
-use crate::arithmetic::{Arithmetic, DataType, Factor, Group, Parameter, Runs};
+use super::{Description, GradientRule, MomentumSense, Partition, Refusal, RefusalKind, Rule};
+use crate::arithmetic::{Arithmetic, DataType, Factor, Group, Parameter, Real, Runs, bessel};
 use crate::tensor::Tensors;
 
 /// What a call will do; made from shapes alone.
@@ -17,8 +17,10 @@ use crate::tensor::Tensors;
 pub struct Plan {
     /// Which elements share statistics.
     pub partition: Partition,
-    /// Shape of the output.
-    pub output_shape: Vec<usize>,
+    /// Names and shapes of the outputs that are not state.
+    pub outputs: Vec<(&'static str, Vec<usize>)>,
+    /// Whether this is a call of the family, whose outputs are standardized groups.
+    pub standardizes: bool,
     /// Whether the mean is subtracted.
     pub centred: bool,
     /// The eps of this call.
@@ -31,6 +33,38 @@ pub struct Plan {
     pub running: bool,
     /// The counter after the call, if there is one.
     pub num_batches_tracked: Option<i64>,
+    /// Power iterations before the answer.
+    pub iterations: usize,
+    /// The number of values that Bessel's correction counts, if not the group's.
+    pub bessel_values: Option<usize>,
+}
+
+impl Plan {
+    /// A plan without statistics: one output of the shape of the input.
+    pub(super) fn of_norms(partition: Partition, shape: &[usize], eps: f64) -> Plan {
+        Plan {
+            partition,
+            outputs: vec![("output", shape.to_vec())],
+            standardizes: false,
+            centred: false,
+            eps,
+            source: Source::Input,
+            update: None,
+            running: false,
+            num_batches_tracked: None,
+            iterations: 0,
+            bessel_values: None,
+        }
+    }
+}
+
+impl<R> Outputs<R> {
+    /// The first output of a plan, in the shape that it says.
+    pub(super) fn of(plan: &Plan, values: Vec<R>) -> Outputs<R> {
+        let (name, shape) = plan.outputs[0].clone();
+        let tensors = Tensors::from([(name.to_owned(), Output { shape, values })]);
+        Outputs { tensors, num_batches_tracked: plan.num_batches_tracked }
+    }
 }
 
 /// Where the statistics that normalize come from.
@@ -96,6 +130,10 @@ pub(super) fn forward<A: Arithmetic>(
     if !input.is_empty() {
         for (index, (run, out)) in input.chunks(length).zip(output.chunks_mut(length)).enumerate() {
             let place = partition.place(index * length);
+            let scaling = match plan.source {
+                Source::Input => &scalings[place.group],
+                Source::Stored => &scalings[place.group % partition.inner],
+            };
             let parameter = |name: &str| {
                 let values = tensors.get(name)?;
                 Some(match partition.parameter.element_step {
@@ -103,21 +141,27 @@ pub(super) fn forward<A: Arithmetic>(
                     _ => Parameter::Each(&values[place.parameter..][..length]),
                 })
             };
-            arithmetic.rescale(run, &scalings[place.group], parameter("weight"), parameter("bias"), out);
+            arithmetic.rescale(run, scaling, parameter("weight"), parameter("bias"), out);
         }
     }
-    outputs.insert("output".into(), Output { shape: plan.output_shape.clone(), values: output });
+    outputs.insert("output".into(), Output { shape: plan.outputs[0].1.clone(), values: output });
 
     if plan.running {
         let (mean, variance) = running();
         let (mean, variance): (Vec<A::Real>, Vec<A::Real>) = match plan.update {
             Some(factor) if !current.is_empty() => {
-                let means = current.iter().zip(mean).map(|(m, &old)| arithmetic.mix(old, arithmetic.mean(m), factor));
-                let variances = current.iter().zip(variance).map(|(m, &old)| {
-                    let new = arithmetic.variance(m, rule.running_degrees_of_freedom);
-                    arithmetic.mix(old, arithmetic.running_quantity(new, rule.running, plan.eps), factor)
-                });
-                (means.collect(), variances.collect())
+                let means: Vec<_> = current.iter().map(|m| arithmetic.mean(m)).collect();
+                let variance_of = |m| match plan.bessel_values {
+                    None => arithmetic.variance(m, rule.running_degrees_of_freedom),
+                    Some(values) => arithmetic.variance(m, 0) * A::Real::constant(bessel(values, 1)),
+                };
+                let quantity = |m| arithmetic.running_quantity(variance_of(m), rule.running, plan.eps);
+                let variances: Vec<_> = current.iter().map(quantity).collect();
+                let moved = |old: &[A::Input], new: &[A::Real]| {
+                    let channels = old.iter().enumerate();
+                    channels.map(|(c, &old)| arithmetic.mix(old, average(new, c, partition), factor)).collect()
+                };
+                (moved(mean, &means), moved(variance, &variances))
             }
             _ => {
                 let keep = |values: &Vec<A::Input>| values.iter().map(|&x| arithmetic.keep(x)).collect();
@@ -129,6 +173,100 @@ pub(super) fn forward<A: Arithmetic>(
         outputs.insert("running_var".into(), Output { shape, values: variance });
     }
     Outputs { tensors: outputs, num_batches_tracked: plan.num_batches_tracked }
+}
+
+/// The mean over the first axis of groups of what each group of channel `channel` has: one group in batch norm, one for each
+/// sample in instance norm.
+fn average<R: Real>(values: &[R], channel: usize, partition: &Partition) -> R {
+    if partition.outer == 1 {
+        return values[channel];
+    }
+    let samples = (0..partition.outer).map(|outer| values[outer * partition.inner + channel]);
+    R::sum(samples) / R::constant(partition.outer as f64)
+}
+
+/// The gradients of `output`, given the gradient `grad_output.output` g that comes from above.
+///
+/// ```text
+/// a = g·w      y = (x − μ)/σ
+/// grad_input  = (a − mean a − y·mean(a·y))/σ     mean a only where the mean is subtracted; a/σ with stored statistics
+/// grad_weight = Σ g·y      grad_bias = Σ g       over the elements that a parameter multiplies
+/// ```
+/// Ioffe and Szegedy 2015, section 3, rearranged.
+pub(super) fn backward<A: Arithmetic>(
+    arithmetic: &A,
+    plan: &Plan,
+    tensors: &Tensors<Vec<A::Input>>,
+    shapes: &Tensors<Description>,
+    rule: &Rule,
+) -> Tensors<Output<A::Real>> {
+    let partition = &plan.partition;
+    let (input, seed) = (&tensors["input"], &tensors["grad_output.output"]);
+    let scale = rule.scale(plan.eps);
+    let length = partition.run_length;
+    let weight = tensors.get("weight");
+    let groups = if input.is_empty() { 0 } else { partition.groups() };
+
+    let mut grad_input: Vec<A::Real> = input.iter().map(|&x| arithmetic.keep(x)).collect();
+    let count = |name: &str| tensors.get(name).map_or(0, Vec::len);
+    let mut weight_terms: Vec<Vec<A::Real>> = vec![Vec::new(); count("weight")];
+    let mut bias_terms: Vec<Vec<A::Real>> = vec![Vec::new(); count("bias")];
+    for group in 0..groups {
+        let positions = partition.positions(group);
+        let x: Vec<A::Input> = positions.iter().map(|&position| input[position]).collect();
+        let moments = match plan.source {
+            Source::Input => arithmetic.moments(Group::contiguous(&x), plan.centred),
+            Source::Stored => {
+                let channel = group % partition.inner;
+                arithmetic.stored(tensors["running_mean"][channel], tensors["running_var"][channel])
+            }
+        };
+        let scaling = arithmetic.scaling(&moments, &scale);
+        let mut y = vec![A::Real::constant(0.0); x.len()];
+        arithmetic.rescale(&x, &scaling, None, None, &mut y);
+        let mut a = Vec::with_capacity(x.len());
+        for (&position, &y) in positions.iter().zip(&y) {
+            let start = position / length * length;
+            let parameter = partition.place(start).parameter + (position - start) * partition.parameter.element_step;
+            let g = arithmetic.keep(seed[position]);
+            let weight = weight.filter(|_| rule.gradient != GradientRule::WithoutWeight);
+            a.push(weight.map_or(g, |weight| g * arithmetic.keep(weight[parameter])));
+            if let Some(terms) = weight_terms.get_mut(parameter) {
+                let raw = rule.gradient == GradientRule::WeightOfRawInput;
+                terms.push(g * if raw { arithmetic.keep(input[position]) } else { y });
+            }
+            if let Some(terms) = bias_terms.get_mut(parameter) {
+                terms.push(g);
+            }
+        }
+        let constant = plan.source == Source::Stored || rule.gradient == GradientRule::StatisticsConstant;
+        let gradient = if constant {
+            a.iter().map(|&a| a * arithmetic.inverse(&scaling)).collect()
+        } else {
+            let centred = plan.centred && rule.gradient != GradientRule::WithoutMean;
+            // Along zeros the variance's part vanishes.
+            let zeros = vec![A::Real::constant(0.0); y.len()];
+            let y = if rule.gradient == GradientRule::WithoutVariance { &zeros } else { &y };
+            arithmetic.input_gradient(&x, &a, y, &scaling, centred)
+        };
+        for (position, gradient) in positions.into_iter().zip(gradient) {
+            grad_input[position] = gradient;
+        }
+    }
+    let mut gradients = Tensors::new();
+    gradients.insert("grad_input".into(), Output { shape: shapes["input"].shape.clone(), values: grad_input });
+    for (name, terms) in [("weight", weight_terms), ("bias", bias_terms)] {
+        if let Some(description) = shapes.get(name) {
+            let total = |terms: Vec<A::Real>| {
+                let count = A::Real::constant(terms.len() as f64);
+                let sum = A::Real::sum(terms.into_iter());
+                if rule.gradient == GradientRule::Averaged { sum / count } else { sum }
+            };
+            let values = terms.into_iter().map(total).collect();
+            gradients.insert(format!("grad_{name}"), Output { shape: description.shape.clone(), values });
+        }
+    }
+    gradients
 }
 
 /// The elements whose statistics group `group` sees: its own, unless the rule leaks.
@@ -145,7 +283,7 @@ pub(super) fn factor(momentum: Option<f64>, batches: Option<i64>, rule: &Rule) -
             MomentumSense::OfNew => Factor::OfNew(momentum),
             MomentumSense::OfOld => Factor::OfOld(momentum),
         }),
-        (None, Some(batches)) => Some(Factor::Reciprocal(batches + rule.cumulative_offset)),
+        (None, Some(batches)) => Some(Factor::Reciprocal(batches.wrapping_add(rule.cumulative_offset))),
         (None, None) => None,
     }
 }

@@ -54,6 +54,63 @@ pub struct Place {
 }
 
 impl Partition {
+    /// One group for each index of the second of three axes (N, C, L), with its own weight.
+    pub fn channels(batch: usize, channels: usize, length: usize) -> Partition {
+        Partition {
+            outer: 1,
+            outer_stride: 0,
+            inner: channels,
+            inner_stride: length,
+            runs: batch,
+            run_stride: channels * length,
+            run_length: length,
+            parameter: ParameterIndex { inner_step: 1, ..ParameterIndex::default() },
+        }
+    }
+
+    /// One group for each pair of indices of the first two of three axes (N, C, L), with channel c's weight.
+    pub fn instances(batch: usize, channels: usize, length: usize) -> Partition {
+        Partition {
+            outer: batch,
+            outer_stride: channels * length,
+            runs: 1,
+            run_stride: length,
+            ..Partition::channels(batch, channels, length)
+        }
+    }
+
+    /// One group for each index of axis `dim`: all elements that have it.
+    pub fn slices(shape: &[usize], dim: usize) -> Partition {
+        let product = |sizes: &[usize]| sizes.iter().product();
+        Partition::channels(product(&shape[..dim]), shape[dim], product(&shape[dim + 1..]))
+    }
+
+    /// One group for each line along axis `dim`.
+    pub fn lines(shape: &[usize], dim: usize) -> Partition {
+        let inner: usize = shape[dim + 1..].iter().product();
+        Partition {
+            outer: shape[..dim].iter().product(),
+            outer_stride: shape[dim] * inner,
+            inner,
+            inner_stride: 1,
+            runs: shape[dim],
+            run_stride: inner,
+            run_length: 1,
+            parameter: ParameterIndex::default(),
+        }
+    }
+
+    /// One group of everything.
+    pub fn whole(elements: usize) -> Partition {
+        Partition::channels(1, 1, elements)
+    }
+
+    /// The flat positions of the elements of group `group`, in order.
+    pub fn positions(&self, group: usize) -> Vec<usize> {
+        let runs = self.group(group);
+        (0..runs.count).flat_map(|run| (0..runs.length).map(move |k| runs.start + run * runs.stride + k)).collect()
+    }
+
     /// The number of groups.
     pub fn groups(&self) -> usize {
         self.outer * self.inner
@@ -120,18 +177,10 @@ mod tests {
     #[test]
     fn every_element_is_in_one_group_and_finds_it() {
         for (n, c, l, g) in [(1, 1, 1, 1), (2, 6, 5, 3), (3, 4, 1, 2), (1, 6, 7, 6), (5, 4, 2, 1)] {
-            let channels = ParameterIndex { inner_step: 1, ..ParameterIndex::default() };
-            let batch = Partition {
-                outer: 1,
-                outer_stride: 0,
-                inner: c,
-                inner_stride: l,
-                runs: n,
-                run_stride: c * l,
-                run_length: l,
-                parameter: channels,
-            };
-            assert_covers(batch, n * c * l);
+            assert_covers(Partition::channels(n, c, l), n * c * l);
+            assert_covers(Partition::instances(n, c, l), n * c * l);
+            assert_covers(Partition::lines(&[n, c, l], 1), n * c * l);
+            assert_covers(Partition::whole(n * c * l), n * c * l);
             let per_group = c / g;
             let group = Partition {
                 outer: n,

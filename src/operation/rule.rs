@@ -43,6 +43,50 @@ pub struct Rule {
     pub counter_frozen: bool,
     /// The cumulative average divides by the number of batches plus this.
     pub cumulative_offset: i64,
+    /// Bessel's correction counts one worker's values instead of all workers'.
+    pub local_bessel: bool,
+    /// What the backward pass leaves out.
+    pub gradient: GradientRule,
+    /// The window of a local response norm of even size is longer to the right.
+    pub window_right: bool,
+    /// A local response norm's sum is divided by the channels that are there instead of by the window's size.
+    pub window_present: bool,
+    /// alpha is not divided by the window's size.
+    pub alpha_undivided: bool,
+    /// eps is added to a norm instead of being its lower limit.
+    pub eps_added: bool,
+    /// Norms are those of the whole tensor.
+    pub whole_norm: bool,
+    /// A norm lacks its root.
+    pub norm_squared: bool,
+    /// Rows within the limit of a renorm are scaled too.
+    pub renorms_all: bool,
+    /// A power iteration starts with v.
+    pub v_first: bool,
+    /// No power iteration is made in training.
+    pub no_iteration: bool,
+    /// Folding forgets the running mean.
+    pub folds_without_mean: bool,
+}
+
+/// What a backward pass leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GradientRule {
+    /// Nothing.
+    #[default]
+    Complete,
+    /// The dependence of the statistics on the input.
+    StatisticsConstant,
+    /// The mean's.
+    WithoutMean,
+    /// The variance's.
+    WithoutVariance,
+    /// The weight, in the input's gradient.
+    WithoutWeight,
+    /// The standardization, in the weight's gradient.
+    WeightOfRawInput,
+    /// The sum: parameter gradients are averages.
+    Averaged,
 }
 
 impl Default for Rule {
@@ -66,6 +110,18 @@ impl Default for Rule {
             batch_statistics_in_eval: false,
             counter_frozen: false,
             cumulative_offset: 0,
+            local_bessel: false,
+            gradient: GradientRule::Complete,
+            window_right: false,
+            window_present: false,
+            alpha_undivided: false,
+            eps_added: false,
+            whole_norm: false,
+            norm_squared: false,
+            renorms_all: false,
+            v_first: false,
+            no_iteration: false,
+            folds_without_mean: false,
         }
     }
 }

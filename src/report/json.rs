@@ -6,6 +6,7 @@ use serde_json::{Value, json as value};
 use super::{Report, Summary, hexadecimal};
 use crate::case::{Flag, catalogue};
 use crate::conformance::Verdict;
+use crate::judge::Outcome;
 use crate::operation::json_float;
 
 /// The version of this form of report.
@@ -48,6 +49,8 @@ struct Line<'a> {
     grade: Option<&'static str>,
     #[serde(flatten)]
     element: Option<Element<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flag: Option<Flag>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nearest_bug: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +151,7 @@ fn line(verdict: &Verdict) -> Line<'_> {
             error: worst.error,
             bound: worst.bound,
         }),
+        flag: verdict.flag().filter(|_| verdict.outcome == Outcome::Fail),
         nearest_bug: verdict.nearest_bug.map(|bug| bug.name),
         matches_bug: verdict.nearest_bug.map(|_| verdict.matches_bug),
         message: &verdict.message,

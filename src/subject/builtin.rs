@@ -84,10 +84,14 @@ fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
         _ => Format::F16,
     });
     let machine = Machine::<T>::new(Program { statistics, ..recipe.program });
-    let outputs = step.operation.forward(&machine, &plan, &step.values(T::nearest), &recipe.rule);
+    let values = step.values(T::constant);
+    let mut outputs = step.operation.forward(&machine, &plan, &values, &recipe.rule);
+    if step.gradients {
+        outputs.tensors.extend(step.operation.backward(&machine, &plan, &values, &descriptions, &recipe.rule));
+    }
     let mut tensors = Tensors::new();
     for (name, output) in outputs.tensors {
-        let edit = |value: T| if name == "output" { edited(value.widen(), &recipe.rule) } else { value.widen() };
+        let edit = |value: T| if name == "output" { edited(value.value(), &recipe.rule) } else { value.value() };
         let values = output.values.into_iter().map(edit).collect();
         let tensor = Tensor::rounded(step.output_dtype(&name), &output.shape, values);
         tensors.insert(name, tensor);
@@ -128,7 +132,7 @@ fn hello(name: &str) -> Hello {
         operations: Operation::NAMES.iter().map(|&name| name.to_owned()).collect(),
         dtypes: DataType::FLOATS.to_vec(),
         dialects: BTreeMap::new(),
-        options: vec!["channels_last".to_owned(), "strided".to_owned()],
+        options: ["gradients", "channels_last", "strided"].map(str::to_owned).to_vec(),
         arithmetic: None,
         details: BTreeMap::new(),
     }

@@ -5,7 +5,7 @@
 
 use crate::arithmetic::{EpsPlace, Form, Order, Program, RunningQuantity, VarianceMethod};
 use crate::case::Flag;
-use crate::operation::{MomentumSense, OneValue, Rule, Updates};
+use crate::operation::{GradientRule, MomentumSense, OneValue, Rule, Updates};
 
 /// How a compiled-in subject computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,10 +59,30 @@ pub struct Variant {
     pub recipe: Recipe,
 }
 
-const ALL: &[&str] = &["batch_norm", "layer_norm", "group_norm", "rms_norm"];
-const CENTRED: &[&str] = &["batch_norm", "layer_norm", "group_norm"];
-const BATCH: &[&str] = &["batch_norm"];
+/// Operations that take statistics of their input.
+const ALL: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"];
+/// Those that subtract the mean.
+const CENTRED: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm"];
+/// Those that add an eps to a variance.
+const WITH_EPS: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "frozen_batch_norm",
+    "conv_batch_norm_fold",
+];
+/// Those whose 1/σ is a step of its own.
+const SCALED: &[&str] =
+    &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm", "frozen_batch_norm"];
+/// Those with running statistics.
+const RUNNING: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm"];
+/// Those that count batches.
+const BATCH: &[&str] = &["batch_norm", "sync_batch_norm"];
 const GROUP: &[&str] = &["group_norm"];
+const RESPONSE: &[&str] = &["local_response_norm", "cross_map_lrn"];
 
 /// Every planted bug.
 pub const BUGS: &[Bug] = &[
@@ -77,34 +97,34 @@ pub const BUGS: &[Bug] = &[
         name: "eps_outside_root",
         flag: Flag::EpsPlace,
         sentence: "it adds eps to the standard deviation instead of the variance",
-        operations: ALL,
+        operations: SCALED,
         edit: |recipe| recipe.rule.eps_place = EpsPlace::OutsideRoot,
     },
     Bug {
         name: "eps_dropped",
         flag: Flag::EpsValue,
         sentence: "it does not add eps",
-        operations: ALL,
+        operations: WITH_EPS,
         edit: |recipe| recipe.rule.eps_factor = 0.0,
     },
     Bug {
         name: "eps_squared",
         flag: Flag::EpsValue,
         sentence: "it adds the square of eps to the variance",
-        operations: ALL,
+        operations: WITH_EPS,
         edit: |recipe| recipe.rule.eps_power = 2,
     },
     Bug {
         name: "eps_doubled",
         flag: Flag::EpsValue,
         sentence: "it adds eps twice",
-        operations: ALL,
+        operations: WITH_EPS,
         edit: |recipe| recipe.rule.eps_factor = 2.0,
     },
     Bug {
         name: "one_pass_variance",
         flag: Flag::Cancellation,
-        sentence: "it computes the variance as E[x²] − E[x]²",
+        sentence: "it computes the variance as E(x²) − E(x)²",
         operations: CENTRED,
         edit: |recipe| recipe.program.variance = VarianceMethod::OnePass,
     },
@@ -112,63 +132,63 @@ pub const BUGS: &[Bug] = &[
         name: "scale_off",
         flag: Flag::ScaleError,
         sentence: "its 1/σ is too large by one part in ten thousand",
-        operations: ALL,
+        operations: SCALED,
         edit: |recipe| recipe.rule.scale_error = 1e-4,
     },
     Bug {
         name: "half_statistics",
         flag: Flag::LowPrecisionStatistics,
         sentence: "it keeps mean and 1/σ in half precision",
-        operations: ALL,
+        operations: SCALED,
         edit: |recipe| recipe.half_statistics = true,
     },
     Bug {
         name: "momentum_flipped",
         flag: Flag::MomentumSense,
         sentence: "its momentum weighs the old value instead of the new one",
-        operations: BATCH,
+        operations: RUNNING,
         edit: |recipe| recipe.rule.momentum = MomentumSense::OfOld,
     },
     Bug {
         name: "biased_running_var",
         flag: Flag::RunningVarBias,
         sentence: "its running_var averages the biased variance",
-        operations: BATCH,
+        operations: RUNNING,
         edit: |recipe| recipe.rule.running_degrees_of_freedom = 0,
     },
     Bug {
         name: "running_standard_deviation",
         flag: Flag::RunningQuantity,
         sentence: "its running_var averages the standard deviation",
-        operations: BATCH,
+        operations: RUNNING,
         edit: |recipe| recipe.rule.running = RunningQuantity::StandardDeviation,
     },
     Bug {
         name: "eps_in_running_var",
         flag: Flag::RunningQuantity,
         sentence: "its running_var averages the variance plus eps",
-        operations: BATCH,
+        operations: RUNNING,
         edit: |recipe| recipe.rule.running = RunningQuantity::VariancePlusEps,
     },
     Bug {
         name: "updates_in_eval",
         flag: Flag::StateUpdate,
         sentence: "its running statistics move in evaluation",
-        operations: BATCH,
+        operations: RUNNING,
         edit: |recipe| recipe.rule.updates = Updates::Always,
     },
     Bug {
         name: "never_updates",
         flag: Flag::StateUpdate,
         sentence: "its running statistics never move",
-        operations: BATCH,
+        operations: RUNNING,
         edit: |recipe| recipe.rule.updates = Updates::Never,
     },
     Bug {
         name: "batch_statistics_in_eval",
         flag: Flag::ModeIgnored,
         sentence: "it normalizes with the batch's own statistics in evaluation",
-        operations: BATCH,
+        operations: RUNNING,
         edit: |recipe| recipe.rule.batch_statistics_in_eval = true,
     },
     Bug {
@@ -224,7 +244,7 @@ pub const BUGS: &[Bug] = &[
         name: "one_value_accepted",
         flag: Flag::BatchOne,
         sentence: "it answers in training with one value per channel",
-        operations: &["batch_norm", "group_norm"],
+        operations: &["batch_norm", "sync_batch_norm", "instance_norm", "group_norm"],
         edit: |recipe| recipe.rule.one_value = OneValue::Accepted,
     },
     Bug {
@@ -233,6 +253,125 @@ pub const BUGS: &[Bug] = &[
         sentence: "it refuses a batch of one sample even where a channel has several values",
         operations: BATCH,
         edit: |recipe| recipe.rule.one_value = OneValue::EveryBatchOfOneRefused,
+    },
+    Bug {
+        name: "statistics_constant",
+        flag: Flag::GradientStatistics,
+        sentence: "its input gradient takes mean and variance for constants",
+        operations: ALL,
+        edit: |recipe| recipe.rule.gradient = GradientRule::StatisticsConstant,
+    },
+    Bug {
+        name: "gradient_without_mean",
+        flag: Flag::GradientStatistics,
+        sentence: "its input gradient leaves out the mean's part",
+        operations: CENTRED,
+        edit: |recipe| recipe.rule.gradient = GradientRule::WithoutMean,
+    },
+    Bug {
+        name: "gradient_without_variance",
+        flag: Flag::GradientStatistics,
+        sentence: "its input gradient leaves out the variance's part",
+        operations: ALL,
+        edit: |recipe| recipe.rule.gradient = GradientRule::WithoutVariance,
+    },
+    Bug {
+        name: "gradient_without_weight",
+        flag: Flag::ParameterGradient,
+        sentence: "its input gradient leaves out the weight",
+        operations: ALL,
+        edit: |recipe| recipe.rule.gradient = GradientRule::WithoutWeight,
+    },
+    Bug {
+        name: "weight_gradient_raw",
+        flag: Flag::ParameterGradient,
+        sentence: "its weight gradient multiplies by the raw input",
+        operations: ALL,
+        edit: |recipe| recipe.rule.gradient = GradientRule::WeightOfRawInput,
+    },
+    Bug {
+        name: "parameter_gradient_averaged",
+        flag: Flag::ParameterGradient,
+        sentence: "its weight and bias gradients are averages instead of sums",
+        operations: ALL,
+        edit: |recipe| recipe.rule.gradient = GradientRule::Averaged,
+    },
+    Bug {
+        name: "local_bessel",
+        flag: Flag::WorkerCount,
+        sentence: "its running_var is corrected by one worker's count",
+        operations: &["sync_batch_norm"],
+        edit: |recipe| recipe.rule.local_bessel = true,
+    },
+    Bug {
+        name: "window_right",
+        flag: Flag::Window,
+        sentence: "its window of even size is longer to the right",
+        operations: RESPONSE,
+        edit: |recipe| recipe.rule.window_right = true,
+    },
+    Bug {
+        name: "window_present",
+        flag: Flag::Window,
+        sentence: "it divides by the number of channels that are in the window instead of by its size",
+        operations: RESPONSE,
+        edit: |recipe| recipe.rule.window_present = true,
+    },
+    Bug {
+        name: "alpha_undivided",
+        flag: Flag::Window,
+        sentence: "it does not divide alpha by the size of the window",
+        operations: RESPONSE,
+        edit: |recipe| recipe.rule.alpha_undivided = true,
+    },
+    Bug {
+        name: "eps_added",
+        flag: Flag::NormKind,
+        sentence: "it adds eps to the norm instead of using it as a lower limit",
+        operations: &["normalize"],
+        edit: |recipe| recipe.rule.eps_added = true,
+    },
+    Bug {
+        name: "norm_squared",
+        flag: Flag::NormKind,
+        sentence: "it divides by the square of the norm",
+        operations: &["normalize"],
+        edit: |recipe| recipe.rule.norm_squared = true,
+    },
+    Bug {
+        name: "whole_norm",
+        flag: Flag::NormKind,
+        sentence: "it divides by the norm of the whole tensor",
+        operations: &["weight_norm"],
+        edit: |recipe| recipe.rule.whole_norm = true,
+    },
+    Bug {
+        name: "renorms_all",
+        flag: Flag::NormKind,
+        sentence: "it scales the slices within the limit too",
+        operations: &["renorm"],
+        edit: |recipe| recipe.rule.renorms_all = true,
+    },
+    Bug {
+        name: "v_first",
+        flag: Flag::PowerIteration,
+        sentence: "its power iteration updates v before u",
+        operations: &["spectral_norm"],
+        edit: |recipe| recipe.rule.v_first = true,
+    },
+    Bug {
+        name: "no_iteration",
+        flag: Flag::PowerIteration,
+        sentence: "it makes no power iteration in training",
+        operations: &["spectral_norm"],
+        edit: |recipe| recipe.rule.no_iteration = true,
+    },
+    Bug {
+        name: "folds_without_mean",
+        flag: Flag::Folding,
+        sentence: "its folded bias forgets the running mean",
+        operations: &["conv_batch_norm_fold"],
+        edit: |recipe| recipe.rule.folds_without_mean = true,
     },
 ];
 

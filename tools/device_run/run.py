@@ -136,7 +136,8 @@ def greet(command: Sequence[str]) -> dict[str, Any] | None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
         try:
-            normative.write_frame(process.stdin, normative.encode({"type": "hello", "normative": 1}))
+            question = normative.encode({"type": "hello", "normative": 1})
+            normative.write_frame(process.stdin, question)  # type: ignore[arg-type]
             document = normative.read_frame(process.stdout)  # type: ignore[arg-type]
         except BrokenPipeError:
             return None

@@ -42,7 +42,7 @@ fn evaluation(maker: &mut Maker, dtype: DataType) {
             .counter(7)
             .input(&[3, 5, 4], batch(&mut values, &[3, 5, 4], 0.5))
             .step();
-        maker.add_step(name, "Evaluation with stored statistics: nothing moves.", &[], step);
+        maker.add_both(name, "Evaluation with stored statistics: nothing moves.", &[], step);
     }
     let name = format!("batch_norm-{}-eval-large-mean", short(dtype));
     let mut values = Values::named(&name);
@@ -52,7 +52,7 @@ fn evaluation(maker: &mut Maker, dtype: DataType) {
         .counter(7)
         .input(&[4, 2], (0..8).map(|i| if i % 2 == 0 { 120.0 } else { -120.0 } + values.normal()).collect())
         .step();
-    maker.add_step(name, "Evaluation where input and stored mean nearly cancel.", &[Flag::LargeMean], step);
+    maker.add_both(name, "Evaluation where input and stored mean nearly cancel.", &[Flag::LargeMean], step);
 
     let name = format!("batch_norm-{}-eval-untracked", short(dtype));
     let mut values = Values::named(&name);
@@ -158,6 +158,6 @@ fn ranks(maker: &mut Maker, dtype: DataType) {
             .parameter("bias", &[channels], bias)
             .input(shape, batch(&mut values, shape, 1.0))
             .step();
-        maker.add_step(name, "Every rank that the module takes.", &[], step);
+        maker.add_both(name, "Every rank that the module takes.", &[], step);
     }
 }

@@ -7,7 +7,8 @@ use crate::case::shaped::{Shaped, shaped};
 use crate::case::values::{Values, held};
 use crate::case::{Flag, Layout, LayoutFormat};
 
-const OPERATIONS: [&str; 4] = ["batch_norm", "layer_norm", "group_norm", "rms_norm"];
+const OPERATIONS: [&str; 6] =
+    ["batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm", "sync_batch_norm"];
 
 /// What distinguishes one member of a family.
 struct Member<'a> {
@@ -22,6 +23,8 @@ struct Member<'a> {
     eps: f64,
     affine: Affine,
     layout: Layout,
+    /// Whether the case has a sibling that asks for gradients.
+    gradients: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -190,7 +193,7 @@ fn non_finite(maker: &mut Maker, name: &str, dtype: DataType) {
             groups
         });
         let comment = "One value of one group is not finite: the group is lost, the others are not.";
-        member.comment(comment).topics(&[Flag::NonFinite]).split(2, 2).add(maker, name, dtype);
+        member.comment(comment).topics(&[Flag::NonFinite]).split(2, 2).forward_only().add(maker, name, dtype);
     }
 }
 
@@ -210,7 +213,7 @@ fn range(maker: &mut Maker, name: &str) {
             (0..4).map(|_| (0..8).map(|_| held(dtype, values.normal() / 4.0 * scale)).collect()).collect()
         });
         let comment = "Values near the ends of the range, whose squares may leave it.";
-        member.comment(comment).topics(&[Flag::Range]).split(2, 2).add(maker, name, dtype);
+        member.comment(comment).topics(&[Flag::Range]).split(2, 2).forward_only().add(maker, name, dtype);
     }
 }
 
@@ -239,6 +242,7 @@ impl<'a> Member<'a> {
             eps: 1e-5,
             affine: Affine::Both,
             layout: Layout::default(),
+            gradients: true,
         }
     }
 
@@ -260,6 +264,10 @@ impl<'a> Member<'a> {
 
     fn affine(self, affine: Affine) -> Member<'a> {
         Member { affine, ..self }
+    }
+
+    fn forward_only(self) -> Member<'a> {
+        Member { gradients: false, ..self }
     }
 
     fn layout(self, layout: Layout) -> Member<'a> {
@@ -305,10 +313,13 @@ impl<'a> Member<'a> {
         if matches!(self.affine, Affine::Both | Affine::Bias) && name != "rms_norm" {
             call = call.parameter("bias", &shaped.parameters, bias);
         }
-        if name == "batch_norm" {
+        if matches!(name, "batch_norm" | "sync_batch_norm" | "instance_norm") {
             call = call.fresh(shaped.parameters[0]).train();
         }
         let step = call.input(&shaped.shape, shaped.input).step();
+        if self.gradients {
+            maker.add_gradients(&self.name, self.comment, self.topics, &step);
+        }
         maker.add_step(self.name, self.comment, self.topics, step);
     }
 }

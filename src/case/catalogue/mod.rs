@@ -5,8 +5,11 @@
 
 mod batch_norm;
 mod families;
+mod instance_norm;
+mod norms;
 mod refusals;
 mod thread;
+mod weights;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -20,7 +23,8 @@ use crate::tensor::{Tensor, Tensors};
 /// The version of the catalogue.
 pub const VERSION: &str = "2026.11";
 
-/// The classes that each case exposes: a line a case, its name and its classes. Made by `normative table exposed`.
+/// The classes that each case exposes: a line a case, its name and its classes. Computed by
+/// `NORMATIVE_BLESS=1 cargo test --test power`.
 pub const EXPOSED: &str = include_str!("exposed.txt");
 
 /// Every case, in a fixed order.
@@ -58,6 +62,9 @@ pub fn unflagged() -> Vec<Case> {
     families::make(&mut maker);
     batch_norm::make(&mut maker);
     refusals::make(&mut maker);
+    instance_norm::make(&mut maker);
+    norms::make(&mut maker);
+    weights::make(&mut maker);
     maker.cases
 }
 
@@ -76,6 +83,31 @@ impl Maker {
             case.level = Level::Advisory;
         }
         self.cases.push(case);
+    }
+
+    /// Adds the sibling of a case of one step that asks for gradients: its name has `-grad` at the end.
+    fn add_gradients(&mut self, name: &str, comment: &str, topics: &[Flag], step: &Step) {
+        let name = format!("{name}-grad");
+        let mut values = Values::named(&name);
+        let mut step = step.clone();
+        step.gradients = true;
+        let (dtype, shape) = (step.tensors["input"].dtype(), step.tensors["input"].shape().to_vec());
+        let outputs = step.operation.signature().outputs;
+        for &output in outputs {
+            // Folding's bias is the one output that is not shaped like the input.
+            let shape = if output == "folded_bias" { step.tensors["bias"].shape() } else { &shape };
+            let seed = values.normals(shape.iter().product(), 0.25, 1.0);
+            let seed = Tensor::rounded(dtype, shape, seed);
+            step.tensors.insert(format!("grad_output.{output}"), seed);
+        }
+        let topics = [topics, &[Flag::Gradient]].concat();
+        self.add(name, comment, &topics, vec![step]);
+    }
+
+    /// Adds a case of one step, and its sibling that asks for gradients.
+    fn add_both(&mut self, name: String, comment: &str, topics: &[Flag], step: Step) {
+        self.add_gradients(&name, comment, topics, &step);
+        self.add_step(name, comment, topics, step);
     }
 
     /// Adds a case of one step.

@@ -1,0 +1,39 @@
+//! The bodies of the fuzz targets: any bytes go in, and a panic is a finding.
+//!
+//! A target of `fuzz/` is one line that calls its body here, so that `cargo test` replays the same inputs on stable Rust.
+//! A body states what must hold *whatever the bytes are*; [`mutation`] changes documents in ways that keep them
+//! documents, so that a fuzzer gets past the first check.
+
+mod golden_file;
+pub mod mutation;
+mod protocol;
+
+use std::fmt::{Debug, Display};
+
+pub use golden_file::golden_file;
+pub use protocol::protocol;
+
+use crate::case::Step;
+use crate::operation::Operation;
+
+/// Every target: its name and its body.
+pub const TARGETS: [(&str, fn(&[u8])); 2] = [("golden_file", golden_file), ("protocol", protocol)];
+
+/// Whether the work that a call asks for is in proportion to its bytes. Only a loop whose length is a hyper-parameter is
+/// not; a call with a long one is read and written, but not judged.
+fn is_bounded(call: &Step) -> bool {
+    !matches!(&call.operation, Operation::SpectralNorm(norm) if norm.n_power_iterations > 64)
+}
+
+/// The text of an error is one line, and not a long one.
+fn assert_one_line(error: &impl Display) {
+    let text = error.to_string();
+    assert!(!text.is_empty() && !text.chars().any(char::is_control), "not one line: {text:?}");
+    assert!(text.len() < 8192, "{} bytes of error: {text:?}", text.len());
+}
+
+/// Nothing that can be seen is lost between two values.
+fn assert_same(left: &impl Debug, right: &impl Debug) {
+    let (left, right) = (format!("{left:?}"), format!("{right:?}"));
+    assert!(left == right, "{left}\nis not\n{right}");
+}

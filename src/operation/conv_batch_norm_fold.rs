@@ -1,0 +1,147 @@
+//! Folding an evaluated batch norm into the convolution before it, as `torch.nn.utils.fusion.fuse_conv_bn_weights`.
+//!
+//! ```text
+//! input: the convolution's weight, output channels along axis 0 (1 if transposed)    f_c = weight_c/√(running_var_c + eps)
+//! folded_weight = input·f_c      folded_bias = (conv_bias_c − running_mean_c)·f_c + bias_c
+//! grad_input = G_w·f   grad_conv_bias = G_b·f   grad_bias = G_b
+//! grad_weight = (Σ G_w·input + G_b·(conv_bias − running_mean))/√(running_var + eps)
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::normalization::{check_dtypes, check_vectors};
+use super::{
+    Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
+    json_float,
+};
+use crate::arithmetic::{Arithmetic, Real};
+use crate::tensor::Tensors;
+
+/// Its hyper-parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConvBatchNormFold {
+    /// Added to the variance.
+    #[serde(with = "json_float")]
+    pub eps: f64,
+    /// Whether the convolution is transposed: its output channels are then axis 1.
+    pub transposed: bool,
+}
+
+const VECTORS: [&str; 5] = ["conv_bias", "weight", "bias", "running_mean", "running_var"];
+
+impl Definition for ConvBatchNormFold {
+    const NAME: &'static str = "conv_batch_norm_fold";
+
+    fn signature(&self) -> Signature {
+        Signature {
+            required: &["input", "weight", "bias", "running_mean", "running_var"],
+            optional: &["conv_bias"],
+            outputs: &["folded_weight", "folded_bias"],
+            state: &[],
+            differentiable: &["input", "conv_bias", "weight", "bias"],
+            modes: false,
+        }
+    }
+
+    fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
+        let shape = call.tensors["input"].shape.as_slice();
+        let axis = usize::from(self.transposed);
+        if shape.len() < 2 {
+            let message = format!("the weight has shape {shape:?}; expected rank 2 or more");
+            return Err(Refused::uncounted(Refusal::new(RefusalKind::Shape, message)));
+        }
+        check_dtypes(call.tensors, &VECTORS)
+            .and_then(|()| check_vectors(call.tensors, &VECTORS, shape[axis]))
+            .map_err(Refused::uncounted)?;
+        let outputs = vec![("folded_weight", shape.to_vec()), ("folded_bias", vec![shape[axis]])];
+        Ok(Plan { outputs, ..Plan::of_norms(Partition::slices(shape, axis), shape, self.eps) })
+    }
+
+    fn forward<A: Arithmetic>(
+        &self,
+        arithmetic: &A,
+        plan: &Plan,
+        tensors: &Tensors<Vec<A::Input>>,
+        rule: &Rule,
+    ) -> Outputs<A::Real> {
+        let given = Given::new(arithmetic, plan, tensors, rule);
+        let mut folded = given.input.clone();
+        let mut biases = Vec::new();
+        for channel in 0..plan.partition.groups() {
+            let factor = given.weight[channel] * given.inverse[channel];
+            for position in plan.partition.positions(channel) {
+                folded[position] = folded[position] * factor;
+            }
+            let shifted = if rule.folds_without_mean { given.conv_bias[channel] } else { given.shifted(channel) };
+            biases.push(shifted * factor + given.bias[channel]);
+        }
+        let mut outputs = Outputs::of(plan, folded);
+        let (name, shape) = plan.outputs[1].clone();
+        outputs.tensors.insert(name.into(), Output { shape, values: biases });
+        outputs
+    }
+
+    fn backward<A: Arithmetic>(
+        &self,
+        arithmetic: &A,
+        plan: &Plan,
+        tensors: &Tensors<Vec<A::Input>>,
+        shapes: &Tensors<Description>,
+        rule: &Rule,
+    ) -> Tensors<Output<A::Real>> {
+        let given = Given::new(arithmetic, plan, tensors, rule);
+        let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
+        let (mut grad_input, seed_bias) = (keep("grad_output.folded_weight"), keep("grad_output.folded_bias"));
+        let (mut grad_conv_bias, mut grad_weight) = (seed_bias.clone(), seed_bias.clone());
+        for (channel, &seed) in seed_bias.iter().enumerate() {
+            let factor = given.weight[channel] * given.inverse[channel];
+            let mut terms = vec![seed * given.shifted(channel)];
+            for position in plan.partition.positions(channel) {
+                terms.push(grad_input[position] * given.input[position]);
+                grad_input[position] = grad_input[position] * factor;
+            }
+            grad_conv_bias[channel] = seed * factor;
+            grad_weight[channel] = A::Real::sum(terms.into_iter()) * given.inverse[channel];
+        }
+        let gradients =
+            [("input", grad_input), ("conv_bias", grad_conv_bias), ("weight", grad_weight), ("bias", seed_bias)];
+        let sent = gradients.into_iter().filter_map(|(name, values)| {
+            let shape = shapes.get(name)?.shape.clone();
+            Some((format!("grad_{name}"), Output { shape, values }))
+        });
+        sent.collect()
+    }
+}
+
+/// What goes in, and 1/σ of each channel.
+struct Given<R> {
+    input: Vec<R>,
+    conv_bias: Vec<R>,
+    weight: Vec<R>,
+    bias: Vec<R>,
+    mean: Vec<R>,
+    inverse: Vec<R>,
+    biased: bool,
+}
+
+impl<R: Real> Given<R> {
+    fn new<A: Arithmetic<Real = R>>(
+        arithmetic: &A,
+        plan: &Plan,
+        tensors: &Tensors<Vec<A::Input>>,
+        rule: &Rule,
+    ) -> Given<R> {
+        let keep = |name: &str| -> Vec<R> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
+        let mean = keep("running_mean");
+        let biased = tensors.contains_key("conv_bias");
+        let conv_bias = if biased { keep("conv_bias") } else { vec![R::constant(0.0); mean.len()] };
+        let eps = arithmetic.parameter(rule.scale(plan.eps).eps);
+        let inverse = keep("running_var").into_iter().map(|v| R::constant(1.0) / (v + eps).sqrt()).collect();
+        Given { input: keep("input"), conv_bias, weight: keep("weight"), bias: keep("bias"), mean, inverse, biased }
+    }
+
+    /// conv_bias − running_mean
+    fn shifted(&self, channel: usize) -> R {
+        if self.biased { self.conv_bias[channel] - self.mean[channel] } else { -self.mean[channel] }
+    }
+}

@@ -1,0 +1,207 @@
+//! Replays on stable Rust the inputs that the fuzz targets start from, and those that once were findings.
+//!
+//! `NORMATIVE_BLESS=1 cargo test --test fuzz_corpora` makes the seeds in `fuzz/corpus` anew, from `golden/examples` and
+//! from the smallest cases of the catalogue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use normative::case::{Answer, Case, Request, catalogue};
+use normative::fuzzing::{TARGETS, mutation};
+use normative::golden::{
+    GoldenFile, Message, Provenance, RecordedCase, read_frame, write_frame, write_hello_reply, write_reply,
+    write_request,
+};
+use normative::operation::Operation;
+use normative::subject::{Builtin, Subject};
+
+/// The most bytes of all seeds together.
+const LIMIT: usize = 300 << 10;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The files of a folder, in the order of their names, with the ending `extension` where one is given.
+fn files(folder: &Path, extension: Option<&str>) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| extension.is_none_or(|extension| path.extension().is_some_and(|other| other == extension)));
+    paths.sort();
+    paths
+}
+
+/// The seeds of a target, made anew first where that is asked for.
+fn seeds(target: &str) -> Vec<PathBuf> {
+    static BLESS: Once = Once::new();
+    BLESS.call_once(|| {
+        if std::env::var_os("NORMATIVE_BLESS").is_some_and(|value| value == "1") {
+            bless();
+        }
+    });
+    on_disk(target)
+}
+
+/// What a run found beside the seeds has no extension.
+fn on_disk(target: &str) -> Vec<PathBuf> {
+    files(&root().join("fuzz/corpus").join(target), Some(extension(target)))
+}
+
+fn extension(target: &str) -> &'static str {
+    if target == "golden_file" { "safetensors" } else { "frames" }
+}
+
+#[test]
+fn no_seed_is_a_finding() {
+    for (target, body) in TARGETS {
+        for path in seeds(target) {
+            println!("{}", path.display());
+            body(&fs::read(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn no_finding_comes_back() {
+    for (target, body) in TARGETS {
+        for path in files(&root().join("fuzz/regressions").join(target), None) {
+            println!("{}", path.display());
+            body(&fs::read(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn mutations_of_seeds_are_no_findings() {
+    for (target, body, mutate) in [
+        ("golden_file", TARGETS[0].1, mutation::golden_file as fn(&[u8], u32) -> Option<Vec<u8>>),
+        ("protocol", TARGETS[1].1, mutation::protocol),
+    ] {
+        for (index, path) in seeds(target).into_iter().enumerate() {
+            let seed = fs::read(&path).unwrap();
+            for round in 0..4 {
+                println!("{}, round {round}", path.display());
+                if let Some(mutated) = mutate(&seed, 4 * index as u32 + round) {
+                    body(&mutated);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_operation_has_seeds() {
+    let stale = |path: &Path| format!("{} is no seed; NORMATIVE_BLESS=1 makes the seeds anew", path.display());
+    let mut size = 0;
+    for (target, _) in TARGETS {
+        let mut operations = BTreeSet::new();
+        for path in seeds(target) {
+            let bytes = fs::read(&path).unwrap();
+            size += bytes.len();
+            let asked = if target == "golden_file" { recorded(&bytes) } else { requested(&bytes) };
+            operations.extend(asked.unwrap_or_else(|| panic!("{}", stale(&path))));
+        }
+        for name in Operation::NAMES {
+            assert!(operations.contains(name), "{target}: no seed for {name}; NORMATIVE_BLESS=1 makes the seeds anew");
+        }
+    }
+    assert!(size <= LIMIT, "the seeds take {size} bytes, more than {LIMIT}");
+}
+
+/// The operations of a golden file.
+fn recorded(bytes: &[u8]) -> Option<Vec<&'static str>> {
+    let file = GoldenFile::read(bytes).ok()?;
+    Some(file.cases.iter().map(|recorded| recorded.case.operation().name()).collect())
+}
+
+/// The operations of the requests in a stream of messages.
+fn requested(mut stream: &[u8]) -> Option<Vec<&'static str>> {
+    let mut names = Vec::new();
+    while let Some(document) = read_frame(&mut stream, u64::MAX).ok()? {
+        if let Message::Request { call, .. } = Message::read(&document).ok()? {
+            names.push(call.operation.name());
+        }
+    }
+    Some(names)
+}
+
+fn bless() {
+    for (target, _) in TARGETS {
+        let folder = root().join("fuzz/corpus").join(target);
+        fs::create_dir_all(&folder).unwrap();
+        on_disk(target).iter().for_each(|path| fs::remove_file(path).unwrap());
+    }
+    let write = |target: &str, name: &str, bytes: &[u8]| {
+        let folder = root().join("fuzz/corpus").join(target);
+        fs::write(folder.join(format!("{name}.{}", extension(target))), bytes).unwrap();
+    };
+    for path in files(&root().join("golden/examples"), Some("safetensors")) {
+        let (name, bytes) = (path.file_stem().unwrap().to_string_lossy(), fs::read(&path).unwrap());
+        match &*name {
+            "golden" => write("golden_file", "example", &bytes),
+            _ => write("protocol", &format!("example-{name}"), &framed(&[bytes])),
+        }
+    }
+    for (id, case) in chosen().into_iter().enumerate() {
+        let (recorded, requests) = answered(case);
+        write("protocol", &case.name, &conversation(id as u64, &recorded, &requests));
+        let file =
+            GoldenFile { provenance: Provenance::Cpu, subject: reference().hello().clone(), cases: vec![recorded] };
+        write("golden_file", &case.name, &file.write().unwrap());
+    }
+}
+
+/// The smallest case of each operation, with gradients and without, of each flag, and of each data type.
+fn chosen() -> Vec<&'static Case> {
+    let elements = |case: &Case| {
+        let counts = case.steps.iter().flat_map(|step| step.tensors.values().map(|tensor| tensor.len()));
+        counts.sum::<usize>()
+    };
+    let mut smallest: BTreeMap<(&str, bool), &Case> = BTreeMap::new();
+    for case in catalogue::cases() {
+        let gradients = case.steps.iter().any(|step| step.gradients);
+        let traits = case.flags.iter().map(|flag| (flag.name(), false));
+        for which in traits.chain([(case.operation().name(), gradients), (case.dtype().name(), false)]) {
+            let held = smallest.entry(which).or_insert(case);
+            if elements(case) < elements(held) {
+                *held = case;
+            }
+        }
+    }
+    let names: BTreeSet<&str> = smallest.values().map(|case| case.name.as_str()).collect();
+    catalogue::cases().iter().filter(|case| elements(case) <= 512 && names.contains(case.name.as_str())).collect()
+}
+
+fn reference() -> Builtin {
+    Builtin::new("reference").unwrap()
+}
+
+/// The reference's answers to a case, and what it was asked.
+fn answered(case: &Case) -> (RecordedCase, Vec<Request>) {
+    let mut requests: Vec<Request> = Vec::new();
+    let mut answers: Vec<Answer> = Vec::new();
+    for step in 0..case.steps.len() {
+        let request = case.request(step, requests.last().zip(answers.last()));
+        answers.push(reference().answer(&request).unwrap());
+        requests.push(request);
+    }
+    (RecordedCase { case: case.clone(), answers }, requests)
+}
+
+/// Both ends of a pipe in one: a hello, and each request, which `id` gives its number, before its reply.
+fn conversation(id: u64, recorded: &RecordedCase, requests: &[Request]) -> Vec<u8> {
+    let mut documents = vec![write_hello_reply(reference().hello())];
+    for (request, answer) in requests.iter().zip(&recorded.answers) {
+        documents.push(write_request(id, request));
+        documents.push(write_reply(id, answer));
+    }
+    framed(&documents)
+}
+
+fn framed(documents: &[Vec<u8>]) -> Vec<u8> {
+    let mut stream = Vec::new();
+    documents.iter().for_each(|document| write_frame(&mut stream, document).unwrap());
+    stream
+}

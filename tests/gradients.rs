@@ -1,0 +1,124 @@
+//! Backward passes, written by hand, against dual numbers through the forward definitions, and against the laws of the
+//! sums.
+
+use normative::Tensors;
+use normative::arithmetic::{DataType, Dual, Plain, Real, Reference, Truth};
+use normative::case::values::Values;
+use normative::case::{Step, random};
+use normative::judge::{Expected, TrueTensor};
+use normative::operation::{Call, GradientRule, Mode, Operation, Rule, Source};
+use rayon::prelude::*;
+
+/// A random step that asks for gradients, small enough for a derivative along a direction to be cheap.
+fn step(name: &str, seed: u64) -> Step {
+    let mut values = Values::named(&format!("gradients {name} {seed}"));
+    loop {
+        let mut step = random::step(&mut values, name, DataType::F64, 6);
+        if step.gradients {
+            if name == "spectral_norm" {
+                // u and v are constants to the gradient, though an iteration in training makes them of the input.
+                step.mode = Mode::Eval;
+            }
+            return step;
+        }
+    }
+}
+
+/// Σ over the outputs of ⟨grad_output, d output/d x along a direction⟩, by dual numbers through the forward definition.
+fn along(step: &Step, direction: &Tensors<Vec<f64>>) -> f64 {
+    let descriptions = step.descriptions();
+    let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
+    let plan = step.operation.plan(&call, &Rule::default()).expect("random steps are answered");
+    let values = step.values(|x| x);
+    let dual: Tensors<Vec<Dual<Truth>>> = values
+        .iter()
+        .map(|(name, x)| {
+            let zeros = vec![0.0; x.len()];
+            let rates = direction.get(name).unwrap_or(&zeros).iter();
+            let pairs = x.iter().zip(rates).map(|(&x, &rate)| Dual::new(Truth::exact(x), Truth::exact(rate)));
+            (name.clone(), pairs.collect())
+        })
+        .collect();
+    let outputs = step.operation.forward(&Plain::<Dual<Truth>>::new(), &plan, &dual, &Rule::default());
+    let mut sum = Truth::exact(0.0);
+    for &output in step.operation.signature().outputs {
+        let seed = &values[&format!("grad_output.{output}")];
+        for (value, &seed) in outputs.tensors[output].values.iter().zip(seed) {
+            sum = sum + value.derivative * Truth::exact(seed);
+        }
+    }
+    sum.value.hi
+}
+
+fn gradients(step: &Step) -> Tensors<TrueTensor> {
+    match Expected::of(step) {
+        Expected::Tensors { tensors, .. } => tensors,
+        Expected::Refused { refusal, .. } => panic!("{refusal}"),
+    }
+}
+
+#[test]
+fn backward_is_the_transpose_of_the_derivative() {
+    let jobs: Vec<(&str, u64)> =
+        Operation::NAMES.iter().flat_map(|&name| (0..40).map(move |seed| (name, seed))).collect();
+    jobs.par_iter().for_each(|&(name, seed)| {
+        let step = step(name, seed);
+        let truths = gradients(&step);
+        let mut values = Values::new(seed);
+        // One direction through every differentiable tensor at once.
+        let mut direction = Tensors::new();
+        let (mut by_hand, mut size) = (0.0, 0.0);
+        for &tensor in step.operation.signature().differentiable {
+            let Some(gradient) = truths.get(&format!("grad_{tensor}")) else { continue };
+            let rates = values.normals(gradient.values.len(), 0.25, 1.0);
+            for (truth, rate) in gradient.values.iter().zip(&rates) {
+                by_hand += truth.value.hi * rate;
+                size += (truth.value.hi * rate).abs();
+            }
+            direction.insert(tensor.to_owned(), rates);
+        }
+        let by_dual = along(&step, &direction);
+        // Both are double-double; the sum here is not. Large means cancel in the plain forward pass.
+        let error = (by_hand - by_dual).abs();
+        assert!(error <= 1e-9 * size + 1e-12, "{:?}: {by_hand} {by_dual}, {error:e} of {size:e}", step.operation);
+    });
+}
+
+#[test]
+fn the_sums_of_an_input_gradient_are_known() {
+    for name in ["batch_norm", "layer_norm", "group_norm", "instance_norm", "sync_batch_norm"] {
+        for seed in 0..40 {
+            let step = step(name, seed);
+            let descriptions = step.descriptions();
+            let call =
+                Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
+            let plan = step.operation.plan(&call, &Rule::default()).expect("random steps are answered");
+            if plan.source == Source::Stored {
+                continue;
+            }
+            // Σ dx = 0 over each group: a shift of a group changes nothing.
+            let truths = gradients(&step);
+            for group in 0..plan.partition.groups() {
+                let terms = plan.partition.positions(group).into_iter().map(|p| truths["grad_input"].values[p]);
+                let size: f64 = terms.clone().map(|truth| truth.value.hi.abs()).sum();
+                let sum = Truth::sum(terms);
+                assert!(sum.value.hi.abs() <= sum.radius + 1e-20 * size, "{:?}: {sum:?} of {size:e}", step.operation);
+            }
+        }
+    }
+}
+
+/// The transposes are compared at all: a gradient without the mean's part is not one.
+#[test]
+fn a_planted_gradient_is_noticed() {
+    let step = step("layer_norm", 1);
+    let descriptions = step.descriptions();
+    let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: None };
+    let plan = step.operation.plan(&call, &Rule::default()).expect("random steps are answered");
+    let rule = Rule { gradient: GradientRule::WithoutMean, ..Rule::default() };
+    let values = step.values(|x| x);
+    let wrong = step.operation.backward(&Reference, &plan, &values, &descriptions, &rule);
+    let right = gradients(&step);
+    let differs = wrong["grad_input"].values.iter().zip(&right["grad_input"].values);
+    assert!(differs.map(|(a, b)| (a.value() - b.value.hi).abs()).fold(0.0, f64::max) > 1e-3);
+}
