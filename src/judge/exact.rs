@@ -46,7 +46,7 @@ impl<'a> ExactAnswers<'a> {
         };
         let (weight, bias) = (parameter("weight"), parameter("bias"));
         let x = self.tensors["input"][index];
-        let finite = [Some(x), weight, bias].into_iter().flatten().all(f64::is_finite);
+        let finite = [Some(x), weight, bias, Some(self.plan.eps)].into_iter().flatten().all(f64::is_finite);
         if !finite {
             return None;
         }

@@ -283,7 +283,7 @@ pub(super) fn factor(momentum: Option<f64>, batches: Option<i64>, rule: &Rule) -
             MomentumSense::OfNew => Factor::OfNew(momentum),
             MomentumSense::OfOld => Factor::OfOld(momentum),
         }),
-        (None, Some(batches)) => Some(Factor::Reciprocal(batches + rule.cumulative_offset)),
+        (None, Some(batches)) => Some(Factor::Reciprocal(batches.wrapping_add(rule.cumulative_offset))),
         (None, None) => None,
     }
 }

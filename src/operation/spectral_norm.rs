@@ -63,6 +63,8 @@ impl Definition for SpectralNorm {
                     return refuse(RefusalKind::Shape, message);
                 }
             }
+        } else if call.has("u") || call.has("v") {
+            return refuse(RefusalKind::Shape, "a weight of rank 1 has neither u nor v".into());
         }
         let mut plan = Plan::of_norms(partition, shape, self.eps);
         plan.iterations = match call.mode {
