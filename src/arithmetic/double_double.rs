@@ -9,7 +9,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::format::power_of_two;
 
-/// An unevaluated sum hi + lo; hi is the nearest binary64 to the sum.
+/// An unevaluated sum hi + lo; hi is the nearest binary64 to the sum. Where hi is NaN or infinite, it is what binary64
+/// makes of the operation, and lo is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DoubleDouble {
     /// The nearest binary64.
@@ -159,6 +160,9 @@ impl Add for DoubleDouble {
     #[inline]
     fn add(self, other: DoubleDouble) -> DoubleDouble {
         let (sh, sl) = two_sum(self.hi, other.hi);
+        if !sh.is_finite() {
+            return DoubleDouble::from(sh);
+        }
         let (th, tl) = two_sum(self.lo, other.lo);
         let (vh, vl) = fast_two_sum(sh, sl + th);
         let (hi, lo) = fast_two_sum(vh, tl + vl);
@@ -171,6 +175,9 @@ impl Add<f64> for DoubleDouble {
     #[inline]
     fn add(self, other: f64) -> DoubleDouble {
         let (sh, sl) = two_sum(self.hi, other);
+        if !sh.is_finite() {
+            return DoubleDouble::from(sh);
+        }
         let (hi, lo) = fast_two_sum(sh, self.lo + sl);
         DoubleDouble { hi, lo }
     }
@@ -197,6 +204,9 @@ impl Mul for DoubleDouble {
     #[inline]
     fn mul(self, other: DoubleDouble) -> DoubleDouble {
         let (ph, pl) = two_product(self.hi, other.hi);
+        if !ph.is_finite() {
+            return DoubleDouble::from(ph);
+        }
         let (hi, lo) = fast_two_sum(ph, pl + (self.hi * other.lo + self.lo * other.hi));
         DoubleDouble { hi, lo }
     }
@@ -207,6 +217,9 @@ impl Mul<f64> for DoubleDouble {
     #[inline]
     fn mul(self, other: f64) -> DoubleDouble {
         let (ph, pl) = two_product(self.hi, other);
+        if !ph.is_finite() {
+            return DoubleDouble::from(ph);
+        }
         let (hi, lo) = fast_two_sum(ph, pl + self.lo * other);
         DoubleDouble { hi, lo }
     }

@@ -39,6 +39,21 @@ impl Truth {
         Truth { value, radius: (radius + own) * OUTWARD }
     }
 
+    /// What IEEE arithmetic makes of an operation where a NaN or an infinity goes in; `None` where none does. It is exact
+    /// if what went in is: not a value that overflowed, nor a zero that may be none.
+    fn special(left: Truth, right: Truth, operation: fn(f64, f64) -> f64) -> Option<Truth> {
+        let (a, b) = (left.value.hi, right.value.hi);
+        if a.is_finite() && b.is_finite() {
+            return None;
+        }
+        let sure = |truth: Truth| match truth.value.hi {
+            hi if hi.is_finite() => truth.radius < hi.abs() || truth.radius == 0.0,
+            _ => truth.radius == 0.0,
+        };
+        let radius = if sure(left) && sure(right) { 0.0 } else { f64::INFINITY };
+        Some(Truth { value: DoubleDouble::from(operation(a, b)), radius })
+    }
+
     /// The value rounded to `format`, if the radius leaves no doubt.
     ///
     /// ```
@@ -85,6 +100,9 @@ impl From<f64> for Truth {
 impl Add for Truth {
     type Output = Truth;
     fn add(self, other: Truth) -> Truth {
+        if let Some(special) = Truth::special(self, other, f64::add) {
+            return special;
+        }
         Truth::computed(self.value + other.value, self.radius + other.radius)
     }
 }
@@ -106,6 +124,9 @@ impl Neg for Truth {
 impl Mul for Truth {
     type Output = Truth;
     fn mul(self, other: Truth) -> Truth {
+        if let Some(special) = Truth::special(self, other, f64::mul) {
+            return special;
+        }
         let (a, b) = (self.value.hi.abs(), other.value.hi.abs());
         // hi is within 2⁻⁵³ of the value, which OUTWARD covers. An infinite radius stays infinite, even times 0.
         let spread = |magnitude: f64, radius: f64| match radius {
@@ -120,6 +141,9 @@ impl Mul for Truth {
 impl Div for Truth {
     type Output = Truth;
     fn div(self, other: Truth) -> Truth {
+        if let Some(special) = Truth::special(self, other, f64::div) {
+            return special;
+        }
         let value = self.value / other.value;
         let smallest = (other.value.hi.abs() * (1.0 - 1e-15) - other.radius).max(0.0);
         if self.radius == 0.0 && other.radius == 0.0 {
@@ -156,6 +180,9 @@ impl Real for Truth {
 
     fn sqrt(self) -> Truth {
         let root = self.value.sqrt();
+        if !self.value.hi.is_finite() {
+            return Truth { value: root, ..self };
+        }
         if self.radius == 0.0 {
             return Truth::computed(root, 0.0);
         }

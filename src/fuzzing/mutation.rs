@@ -90,7 +90,7 @@ fn change_json(json: &mut Value, values: &mut Values) {
         json!(null),
         json!(true),
         json!(false),
-        json!(values.below(40)),
+        json!(values.below(100)),
         json!(-1),
         json!(u64::MAX),
         json!(i64::MIN),
