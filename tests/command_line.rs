@@ -7,7 +7,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use normative::case::catalogue;
 use normative::golden::{GoldenFile, KnownList};
 use normative::subject::Builtin;
 use normative::subject::planted::{BUGS, Bug, variants};
