@@ -104,7 +104,7 @@ impl DoubleDouble {
 }
 
 /// ln 2 to 107 bits.
-const LN_2: DoubleDouble = DoubleDouble { hi: std::f64::consts::LN_2, lo: 2.319046813846299558e-17 };
+const LN_2: DoubleDouble = DoubleDouble { hi: std::f64::consts::LN_2, lo: 2.3190468138462996e-17 };
 
 const fn power_of_two_const(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)

@@ -16,8 +16,11 @@ pub use protocol::protocol;
 use crate::case::Step;
 use crate::operation::Operation;
 
+/// What a target does with its input.
+pub type Body = fn(&[u8]);
+
 /// Every target: its name and its body.
-pub const TARGETS: [(&str, fn(&[u8])); 2] = [("golden_file", golden_file), ("protocol", protocol)];
+pub const TARGETS: [(&str, Body); 2] = [("golden_file", golden_file), ("protocol", protocol)];
 
 /// Whether the work that a call asks for is in proportion to its bytes. Only a loop whose length is a hyper-parameter is
 /// not; a call with a long one is read and written, but not judged.

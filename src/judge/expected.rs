@@ -25,7 +25,7 @@ pub enum Expected {
         /// How it answers.
         plan: Plan,
         /// The bounds that were asked for.
-        bounds: BoundCache,
+        bounds: Box<BoundCache>,
     },
     /// The operation refuses.
     Refused {
@@ -117,7 +117,7 @@ impl Expected {
             tensors: tensors.collect(),
             num_batches_tracked: outputs.num_batches_tracked,
             plan,
-            bounds: BoundCache::default(),
+            bounds: Box::default(),
         }
     }
 }

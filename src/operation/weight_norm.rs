@@ -66,11 +66,11 @@ impl Definition for WeightNorm {
     ) -> Outputs<A::Real> {
         let input: Vec<A::Real> = tensors["input"].iter().map(|&x| arithmetic.keep(x)).collect();
         let mut output = input.clone();
-        for group in 0..plan.partition.groups() {
+        for (group, &magnitude) in tensors["weight"].iter().enumerate() {
             let positions = plan.partition.positions(group);
             let v: Vec<A::Real> = positions.iter().map(|&position| input[position]).collect();
             let length = if rule.whole_norm { norm(&input, 2.0) } else { norm(&v, 2.0) };
-            let factor = arithmetic.keep(tensors["weight"][group]) / length;
+            let factor = arithmetic.keep(magnitude) / length;
             positions.into_iter().for_each(|position| output[position] = output[position] * factor);
         }
         Outputs::of(plan, output)
