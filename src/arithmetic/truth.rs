@@ -159,6 +159,11 @@ impl Real for Truth {
     }
 
     fn powf(self, exponent: f64) -> Truth {
+        if !self.value.hi.is_finite() {
+            // As IEEE's pow: (−∞)^0.75 is ∞, though its square root is NaN.
+            let value = DoubleDouble::from(self.value.hi.powf(exponent));
+            return Truth { value, radius: if self.radius == 0.0 { 0.0 } else { f64::INFINITY } };
+        }
         // Powers of roots are algebraic, and quicker.
         match exponent {
             0.0 => return Truth::exact(1.0),
@@ -168,14 +173,15 @@ impl Real for Truth {
             0.75 => return self.sqrt() * self.sqrt().sqrt(),
             _ => {}
         }
-        if self.value.hi <= 0.0 || !self.value.hi.is_finite() {
+        if self.value.hi <= 0.0 {
             return Truth::exact(self.value.hi.powf(exponent));
         }
         let value = self.value.powf(exponent);
         // d(xᵝ) = β·xᵝ·dx/x, taken at the near end of the ball.
         let near = (self.value.hi - self.radius).max(0.0);
         let spread = if self.radius == 0.0 { 0.0 } else { exponent.abs() * value.hi * self.radius / near * 1.01 };
-        Truth::computed(value, spread + DoubleDouble::POWER_ERROR * value.hi)
+        let own = DoubleDouble::POWER_ERROR * (exponent.abs() / 64.0).max(1.0);
+        Truth::computed(value, spread + own * value.hi)
     }
 
     fn sqrt(self) -> Truth {

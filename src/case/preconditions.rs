@@ -6,8 +6,8 @@ use crate::operation::Mode;
 
 /// Why a case cannot be required; `None` where it can.
 ///
-/// Squares neither overflow nor underflow in the accumulating type, eps is a normal number of it, the inputs are finite
-/// and normal (or 0), momentum lies in [0, 1] and no tensor is empty. NaN and infinities are allowed where the operation
+/// Squares do not overflow in the accumulating type, eps is a normal number of it, the inputs are finite and normal (or 0)
+/// and their mean is too, momentum lies in [0, 1] and no tensor is empty. NaN and infinities are allowed where the operation
 /// must carry them on: which of them appears is advisory element by element.
 pub fn violated(case: &Case) -> Option<String> {
     case.steps.iter().enumerate().find_map(|(number, step)| {
@@ -50,6 +50,10 @@ fn violated_by(step: &Step, accumulator: Format) -> Option<String> {
             }
             if x.abs() < format.min_normal() {
                 return Some(format!("{name} holds {x:e}, a subnormal"));
+            }
+            // Where nothing cancels, the mean of n values is at least an n-th of the smallest.
+            if name == "input" && x.abs() < count * accumulator.min_normal() {
+                return Some(format!("{name} holds {x:e}: the mean may be a subnormal"));
             }
         }
     }
