@@ -568,7 +568,7 @@ def _complaints(request: Request, answer: Mapping[str, RawTensor]) -> list[str]:
 
 def serve(
     name: str,
-    version: str,
+    version: str = "",
     *,
     device: str = "cpu",
     framework: str = "numpy",

@@ -27,7 +27,7 @@ struct Counts {
 }
 
 /// The table of `report`: for each recording, and for the subject that was asked, a row for each operation. Columns of
-/// outcomes that did not happen are left out.
+/// outcomes that did not happen are left out, and so are operations of which nothing was judged, if others were.
 ///
 /// `worst ratio` is the largest error of a case that passes, as a multiple of its bound.
 pub fn rows(report: &Report) -> Rows {
@@ -49,6 +49,10 @@ pub fn rows(report: &Report) -> Rows {
                 by_operation.len() - 1
             });
             by_operation[at].1.add(verdict);
+        }
+        // A layer that claims one operation is not shown what became of all others.
+        if by_operation.iter().any(|(_, counts)| counts.is_judged()) {
+            by_operation.retain(|(_, counts)| counts.is_judged());
         }
         counted.push((title, by_operation));
     }
@@ -83,6 +87,11 @@ pub fn rows(report: &Report) -> Rows {
 }
 
 impl Counts {
+    /// Whether anything but `unsupported` came of its cases.
+    fn is_judged(&self) -> bool {
+        self.outcomes.get(&Outcome::Unsupported).copied().unwrap_or(0) < self.cases
+    }
+
     fn add(&mut self, verdict: &Verdict) {
         self.cases += 1;
         if verdict.known.is_some() {

@@ -8,6 +8,7 @@ use super::{Asked, Cause, Group, Paint, Report, Status, Summary, Tone, count, mu
 use crate::case::catalogue;
 use crate::conformance::{Kind, Verdict, title};
 use crate::judge::Outcome;
+use crate::subject::Skipped;
 use crate::subject::planted::Bug;
 
 /// Diagnoses that are named.
@@ -119,8 +120,21 @@ fn findings(report: &Report, groups: &[Group], paint: Paint) -> Vec<String> {
         lines.push(finding(Tone::Warning, "advisory", &text, paint));
     }
     let mut unsupported: BTreeMap<&str, usize> = BTreeMap::new();
+    let (mut unclaimed, mut operations) = (0, BTreeSet::new());
     for verdict in report.verdicts.iter().filter(|verdict| verdict.outcome == Outcome::Unsupported) {
-        *unsupported.entry(verdict.message.lines().next().unwrap_or_default()).or_default() += 1;
+        let why = verdict.message.lines().next().unwrap_or_default();
+        if why == Skipped::Operation(verdict.operation.to_owned()).to_string() {
+            unclaimed += 1;
+            operations.insert(verdict.operation);
+        } else {
+            *unsupported.entry(why).or_default() += 1;
+        }
+    }
+    if unclaimed > 0 {
+        let names: Vec<&str> = operations.into_iter().collect();
+        let text =
+            format!("{} without a verdict: the subject does not claim {}.", count(unclaimed, "case"), names.join(", "));
+        lines.push(finding(Tone::Faint, "unsupported", &text, paint));
     }
     for (why, number) in unsupported {
         let text = format!("{} without a verdict: {why}.", count(number, "case"));
