@@ -7,7 +7,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::arithmetic::{DataType, Format};
 
-/// Tensors by name, as `docs/operations.md` lists them: `input`, `weight`, `running_mean`, …
+/// Tensors by name, as an operation's [`Signature`](crate::operation::Signature) lists them: `input`, `weight`, …
 pub type Tensors<T = Tensor> = BTreeMap<String, T>;
 
 /// An n-dimensional array of one data type, C-contiguous. A scalar has shape `[]`.
