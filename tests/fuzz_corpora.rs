@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use normative::case::{Answer, Case, Request, catalogue};
-use normative::fuzzing::{TARGETS, mutation};
+use normative::fuzzing::{TARGETS, Target};
 use normative::golden::{
     GoldenFile, Message, Provenance, RecordedCase, read_frame, write_frame, write_hello_reply, write_reply,
     write_request,
@@ -55,8 +55,8 @@ fn extension(target: &str) -> &'static str {
 
 #[test]
 fn no_seed_is_a_finding() {
-    for (target, body) in TARGETS {
-        for path in seeds(target) {
+    for Target { name, body, .. } in TARGETS {
+        for path in seeds(name) {
             println!("{}", path.display());
             body(&fs::read(path).unwrap());
         }
@@ -65,8 +65,8 @@ fn no_seed_is_a_finding() {
 
 #[test]
 fn no_finding_comes_back() {
-    for (target, body) in TARGETS {
-        for path in files(&root().join("fuzz/regressions").join(target), None) {
+    for Target { name, body, .. } in TARGETS {
+        for path in files(&root().join("fuzz/regressions").join(name), None) {
             println!("{}", path.display());
             body(&fs::read(path).unwrap());
         }
@@ -75,15 +75,12 @@ fn no_finding_comes_back() {
 
 #[test]
 fn mutations_of_seeds_are_no_findings() {
-    for (target, body, mutate) in [
-        ("golden_file", TARGETS[0].1, mutation::golden_file as fn(&[u8], u32) -> Option<Vec<u8>>),
-        ("protocol", TARGETS[1].1, mutation::protocol),
-    ] {
-        for (index, path) in seeds(target).into_iter().enumerate() {
+    for Target { name, body, mutate } in TARGETS {
+        for (index, path) in (0..).zip(seeds(name)) {
             let seed = fs::read(&path).unwrap();
-            for round in 0..4 {
+            for round in 0..8 {
                 println!("{}, round {round}", path.display());
-                if let Some(mutated) = mutate(&seed, 4 * index as u32 + round) {
+                if let Some(mutated) = mutate(&seed, 8 * index + round) {
                     body(&mutated);
                 }
             }
@@ -95,7 +92,7 @@ fn mutations_of_seeds_are_no_findings() {
 fn every_operation_has_seeds() {
     let stale = |path: &Path| format!("{} is no seed; NORMATIVE_BLESS=1 makes the seeds anew", path.display());
     let mut size = 0;
-    for (target, _) in TARGETS {
+    for Target { name: target, .. } in TARGETS {
         let mut operations = BTreeSet::new();
         for path in seeds(target) {
             let bytes = fs::read(&path).unwrap();
@@ -128,7 +125,7 @@ fn requested(mut stream: &[u8]) -> Option<Vec<&'static str>> {
 }
 
 fn bless() {
-    for (target, _) in TARGETS {
+    for Target { name: target, .. } in TARGETS {
         let folder = root().join("fuzz/corpus").join(target);
         fs::create_dir_all(&folder).unwrap();
         on_disk(target).iter().for_each(|path| fs::remove_file(path).unwrap());

@@ -110,7 +110,7 @@ impl SummationDepth {
         let depth = match self {
             SummationDepth::Any => any,
             SummationDepth::Pairwise => count.max(1).next_power_of_two().trailing_zeros() as usize,
-            SummationDepth::Blocks(block) => block.max(1) + count.div_ceil(block.max(1)),
+            SummationDepth::Blocks(block) => block.max(1).saturating_add(count.div_ceil(block.max(1))),
         };
         depth.min(any) as f64
     }

@@ -141,7 +141,9 @@ impl Step {
         let signature = self.operation.signature();
         let malformed = |tensor: &str, reason: &str| {
             let operation = self.operation.name();
-            Err(MalformedStep { operation, tensor: tensor.to_owned(), reason: reason.to_owned() })
+            // The name may be anything that came out of a pipe.
+            let tensor = tensor.escape_debug().take(100).collect();
+            Err(MalformedStep { operation, tensor, reason: reason.to_owned() })
         };
         if let Some(missing) = signature.required.iter().find(|&&name| !self.tensors.contains_key(name)) {
             return malformed(missing, "it is required and missing");

@@ -16,11 +16,22 @@ pub use protocol::protocol;
 use crate::case::Step;
 use crate::operation::Operation;
 
-/// What a target does with its input.
-pub type Body = fn(&[u8]);
+/// A fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, which is also that of its folders.
+    pub name: &'static str,
+    /// Panics if something does not hold for an input.
+    pub body: fn(&[u8]),
+    /// Changes an input, as a seed says; `None` leaves it to the fuzzer.
+    pub mutate: fn(&[u8], u32) -> Option<Vec<u8>>,
+}
 
-/// Every target: its name and its body.
-pub const TARGETS: [(&str, Body); 2] = [("golden_file", golden_file), ("protocol", protocol)];
+/// Every target.
+pub const TARGETS: [Target; 2] = [
+    Target { name: "golden_file", body: golden_file, mutate: mutation::golden_file },
+    Target { name: "protocol", body: protocol, mutate: mutation::protocol },
+];
 
 /// Whether the work that a call asks for is in proportion to its bytes. Only a loop whose length is a hyper-parameter is
 /// not; a call with a long one is read and written, but not judged.

@@ -33,6 +33,7 @@ const ELEMENTS: [f64; 18] = [
     f64::NEG_INFINITY,
     f64::NAN,
 ];
+const NAMES: [&str; 6] = ["weight", "bias", "running_mean", "running_var", "save_mean", "line\nbreak"];
 const COUNTERS: [i64; 6] = [0, 1, -1, 7, i64::MAX, i64::MIN];
 
 /// A golden file with one to three changes of its JSON or its tensors. Its hash is then wrong: the target mends it.
@@ -108,6 +109,7 @@ fn change_json(json: &mut Value, values: &mut Values) {
         json!("I64"),
         json!("pairwise"),
         json!({"blocks": values.pick(&SIZES)}),
+        json!({"blocks": u64::MAX}),
         json!([]),
         json!([values.pick(&SIZES)]),
         json!([values.pick(&SIZES), values.pick(&SIZES)]),
@@ -160,7 +162,13 @@ fn change_tensors(tensors: &mut Tensors, values: &mut Values) {
     };
     match values.below(10) {
         0 => drop(tensors.remove(name)),
-        1 => drop(tensors.insert(names[values.below(names.len())].clone(), chosen)),
+        1 => {
+            let other = match values.below(4) {
+                0 => values.pick(&NAMES),
+                _ => &names[values.below(names.len())],
+            };
+            tensors.insert(other.to_owned(), chosen);
+        }
         2 => {
             let mut shape = chosen.shape().to_vec();
             match values.below(4) {
