@@ -69,7 +69,7 @@ pub struct Verdict {
     pub nearest_bug: Option<&'static Bug>,
     /// Whether the subject's answer is that bug's, as far as rounding lets one tell.
     pub matches_bug: bool,
-    /// The bug class that explains all failures of the run best, if this case exposes it.
+    /// The bug class that explains the failures of the run best, if one does.
     pub likely: Option<Flag>,
     /// What is wrong, in a sentence; empty for a pass.
     pub message: String,
@@ -223,7 +223,7 @@ fn settle(verdicts: &mut [Verdict]) {
     settle_grades(verdicts);
     let likely = explanation(verdicts);
     for verdict in verdicts.iter_mut().filter(|verdict| verdict.outcome == Outcome::Fail) {
-        verdict.likely = likely.filter(|flag| verdict.flags.contains(flag));
+        verdict.likely = likely;
     }
 }
 
@@ -246,27 +246,26 @@ fn settle_grades(verdicts: &mut [Verdict]) {
     }
 }
 
-/// The class whose cases are most nearly those that failed, by the index of Jaccard (1912): |both|/|either|.
+/// The class whose cases fail most distinctly: by the share of its cases that fail, less the share of all others that do
+/// (Youden's index, 1950). A mistake of the class need not be as strong as the planted one, so that it may also fail cases
+/// that do not carry the class.
 fn explanation(verdicts: &[Verdict]) -> Option<Flag> {
-    let judged = || verdicts.iter().filter(|verdict| verdict.level == Level::Required);
+    let judged = || {
+        verdicts.iter().filter(|verdict| verdict.level == Level::Required && verdict.outcome != Outcome::Unsupported)
+    };
     let failed = |verdict: &Verdict| verdict.outcome == Outcome::Fail;
     // Only operations in which something failed can tell.
     let affected: BTreeSet<&str> =
         judged().filter(|verdict| failed(verdict)).map(|verdict| verdict.operation).collect();
-    // Where nothing passes, the commonest class would win.
-    let tells = judged().any(|verdict| affected.contains(verdict.operation) && verdict.outcome == Outcome::Pass);
-    if !tells {
-        return None;
-    }
-    let index = |flag: Flag| {
-        let count = |test: &dyn Fn(&Verdict) -> bool| {
-            judged().filter(|verdict| affected.contains(verdict.operation) && test(verdict)).count() as f64
-        };
-        let carries = |verdict: &Verdict| verdict.flags.contains(&flag);
-        count(&|v| carries(v) && failed(v)) / count(&|v| carries(v) || failed(v))
+    // The share of failures among the cases that carry the class, or do not; `None` of too few to tell.
+    let share = |flag: Flag, carries: bool| {
+        let cases = || judged().filter(|v| affected.contains(v.operation) && v.flags.contains(&flag) == carries);
+        let (failures, all) = (cases().filter(|verdict| failed(verdict)).count(), cases().count());
+        (all >= 3).then(|| failures as f64 / all as f64)
     };
     let classes = Flag::ALL.iter().copied().filter(|flag| flag.kind() == FlagKind::Class);
-    let best = classes.map(|flag| (index(flag), flag)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let index = |flag| Some((share(flag, true)? - share(flag, false)?, flag));
+    let best = classes.filter_map(index).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 > 0.5).then_some(best.1)
 }
 
