@@ -541,8 +541,9 @@ mod tests {
                     let size = (x.abs() + 2.0 * (mean.abs() + d)) * w.abs() / s;
                     bound += (1.0 + 4.0 * U + rho) * U * (size + b.abs());
                 }
-                assert_relative_eq!(tracked.value, w * y + b, max_relative = 1e-12);
-                assert_relative_eq!(tracked.error, bound, max_relative = 1e-6);
+                // The value is the same formula in binary64; the bound grants a program that folds first 2u more.
+                assert_relative_eq!(tracked.value, w * y + b, max_relative = 64.0 * f64::EPSILON);
+                assert_relative_eq!(tracked.error, bound, max_relative = 4.0 * U);
             }
         }
     }

@@ -32,6 +32,9 @@ pub struct SpectralNorm {
     pub eps: f64,
 }
 
+/// More iterations are refused: a few bytes of a document must not ask for work without end.
+const MOST_ITERATIONS: i64 = 1000;
+
 impl Definition for SpectralNorm {
     const NAME: &'static str = "spectral_norm";
 
@@ -49,8 +52,8 @@ impl Definition for SpectralNorm {
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
         let shape = call.tensors["input"].shape.as_slice();
         let refuse = |kind, message| Err(Refused::uncounted(Refusal::new(kind, message)));
-        if self.n_power_iterations <= 0 {
-            let message = format!("n_power_iterations is {}; expected 1 or more", self.n_power_iterations);
+        if !(1..=MOST_ITERATIONS).contains(&self.n_power_iterations) {
+            let message = format!("n_power_iterations is {}; expected 1 to {MOST_ITERATIONS}", self.n_power_iterations);
             return refuse(RefusalKind::Parameter, message);
         }
         let axis = axis(self.dim, shape.len()).map_err(Refused::uncounted)?;
