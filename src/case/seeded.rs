@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 
 impl Step {
     /// The same step asking for gradients, with a `grad_output.<output>` for each output.
-    pub(crate) fn with_gradients(mut self, values: &mut Values) -> Step {
+    pub fn with_gradients(mut self, values: &mut Values) -> Step {
         self.gradients = true;
         let (dtype, shape) = (self.tensors["input"].dtype(), self.tensors["input"].shape().to_vec());
         for &output in self.operation.signature().outputs {
@@ -20,7 +20,7 @@ impl Step {
 
     /// The same step asking for gradients and their gradients, with a `grad_grad.<tensor>` for each differentiable tensor
     /// besides.
-    pub(crate) fn with_double_backward(self, values: &mut Values) -> Step {
+    pub fn with_double_backward(self, values: &mut Values) -> Step {
         let mut step = self.with_gradients(values);
         step.double_backward = true;
         let directions: Vec<(String, Tensor)> = step
