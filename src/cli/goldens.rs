@@ -9,7 +9,9 @@ use super::options::SelectionOptions;
 use super::progress::Progress;
 use crate::case::Case;
 use crate::conformance::verify;
-use crate::golden::{GoldenError, GoldenFile, KnownError, KnownList, Provenance, RecordedCase, load};
+use crate::golden::{
+    GoldenError, GoldenFile, KnownError, KnownList, Provenance, QUICK_RECORDING, RecordedCase, load, quick,
+};
 use crate::report::{Expectations, Recording, Report};
 
 /// The list of a recording's deviations, beside its files.
@@ -43,6 +45,21 @@ impl Goldens {
     /// Reads the golden files below `folder`, which need not be there.
     pub fn below(folder: &Path) -> Goldens {
         if folder.is_dir() { Goldens::read(&[folder.to_owned()]) } else { Goldens::default() }
+    }
+
+    /// The quick set that comes with the program, where there is no other.
+    pub fn or_quick(self) -> Goldens {
+        if !self.is_empty() {
+            return self;
+        }
+        let GoldenFile { provenance, subject, cases } = quick();
+        let path = PathBuf::from(QUICK_RECORDING);
+        let recording = Recording { name: QUICK_RECORDING.to_owned(), provenance, subject };
+        let cases = cases.into_iter().map(|case| (case, path.clone())).collect();
+        Goldens {
+            folders: vec![Folder { path, recordings: vec![(recording, cases)], whole: true }],
+            unreadable: Vec::new(),
+        }
     }
 
     /// Reads the golden files of `paths`; a folder stands for all files below it.

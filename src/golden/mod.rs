@@ -15,6 +15,7 @@ mod file;
 mod frame;
 mod glob;
 mod message;
+mod quick;
 mod recording;
 
 pub use deviations::{Entry, Key, KnownError, KnownList};
@@ -28,6 +29,7 @@ pub use message::{
     Message, MessageError, VERSION, read_hello, read_reply, read_request, write_hello, write_hello_reply, write_reply,
     write_request,
 };
+pub use quick::{QUICK, QUICK_RECORDING, quick};
 pub use recording::{FILE_LIMIT, WriteMode, load, write_recording};
 
 /// Foreign text for an error message: control characters escaped, long text cut.
