@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::conversation::{Conversation, request_document};
-use super::requests::{Question, answerable, empty, large, needing, plan, smallest, untouched_state};
+use super::requests::{Question, answerable, empty, kinds, large, needing, plan, smallest, untouched_state};
 use super::{Check, Finding};
 use crate::arithmetic::DataType;
 use crate::case::{Answer, Step};
@@ -156,13 +156,11 @@ fn claims(hello: &Hello, option: &str) -> bool {
 
 // --- Answers
 
-/// One request of the operation in each data type that is claimed.
+/// A request of the operation in each data type that is claimed and with each set of tensors.
 fn answers(conversation: &mut Conversation, hello: &Hello, name: &str) -> Finding {
-    let of_type =
-        |dtype| answerable(hello, |step| step.operation.name() == name && step.tensors["input"].dtype() == dtype);
-    let questions: Vec<Question> = hello.dtypes.iter().filter_map(|&dtype| of_type(dtype)).collect();
+    let questions = kinds(hello, name);
     if questions.is_empty() {
-        return Finding::NotAsked("the catalogue has no case of it in what is claimed".into());
+        return nothing_to_ask();
     }
     questions.iter().map(|question| tensors_of(conversation, question)).find(failed).unwrap_or(Finding::Ok)
 }

@@ -40,8 +40,8 @@ impl Conversation {
     /// # Errors
     /// As [`Program::answer`](super::super::Subject::answer).
     pub fn ask(&mut self, call: &Step) -> Result<Answer, Fault> {
-        let id = self.last_id + 1;
-        self.ask_edited(id, call, |_| ())
+        self.last_id += 1;
+        self.ask_edited(self.last_id, call, |_| ())
     }
 
     /// The same with another id, and the JSON of the request edited.
@@ -59,7 +59,6 @@ impl Conversation {
     /// # Errors
     /// As [`Conversation::ask`].
     pub fn ask_document(&mut self, id: u64, call: &Step, document: Vec<u8>) -> Result<Answer, Fault> {
-        self.last_id = id;
         let reply = self.exchange(document, longest_reply(call))?;
         let (actual, answer) = golden::read_reply(&reply).map_err(|error| self.malformed(error))?;
         if actual != id {

@@ -1,5 +1,7 @@
 //! What an adapter is asked: steps of the catalogue that it claims, and larger ones made of them.
 
+use std::collections::BTreeSet;
+
 use crate::arithmetic::DataType;
 use crate::case::{COUNTER, Case, Level, Request, Step, catalogue};
 use crate::operation::{Call, Mode, Plan, Refused, Rule};
@@ -27,6 +29,21 @@ pub(super) fn answerable(hello: &Hello, wanted: impl Fn(&Step) -> bool) -> Optio
     // An input of one element looks the same in every order and layout.
     let several = |step: &Step| step.tensors["input"].len() > 1;
     smallest(|step| several(step) && wanted(step) && hello.lacks(step).is_none() && plan(step).is_ok())
+}
+
+/// The smallest step of the operation called `name` in each data type, in each mode and with each set of tensors.
+pub(super) fn kinds(hello: &Hello, name: &str) -> Vec<Question> {
+    let kind = |step: &Step| {
+        let names: Vec<String> = step.tensors.keys().cloned().collect();
+        (step.tensors["input"].dtype(), step.mode == Mode::Train, names)
+    };
+    let steps = catalogue::cases().iter().map(|case| &case.steps[0]);
+    let asked = steps.filter(|step| step.operation.name() == name && !step.gradients && hello.lacks(step).is_none());
+    let kinds: BTreeSet<_> = asked.map(kind).collect();
+    kinds
+        .iter()
+        .filter_map(|wanted| answerable(hello, |step| step.operation.name() == name && kind(step) == *wanted))
+        .collect()
 }
 
 /// The smallest step that needs `option`, and nothing else that the hello does not claim.
