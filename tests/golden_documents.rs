@@ -37,7 +37,7 @@ fn f32s(shape: &[usize], values: &[f64]) -> Tensor {
 
 fn step(operation: Value, mode: Mode, gradients: bool, tensors: Tensors) -> Step {
     let operation: Operation = serde_json::from_value(operation).unwrap();
-    Step { operation, mode, layout: Layout::default(), gradients, tensors }
+    Step { operation, mode, layout: Layout::default(), gradients, double_backward: false, tensors }
 }
 
 /// 1/√(1 + eps): the values 1 and 3 have variance 1, so they are normalized to ∓this.

@@ -6,19 +6,19 @@ use normative::arithmetic::{DataType, Dual, Plain, Real, Reference, Truth};
 use normative::case::values::Values;
 use normative::case::{Step, random};
 use normative::judge::{Expected, TrueTensor};
-use normative::operation::{Call, GradientRule, Mode, Operation, Rule, Source};
+use normative::operation::{Call, GradientRule, Operation, Rule, Source};
 use rayon::prelude::*;
 
 /// A random step that asks for gradients, small enough for a derivative along a direction to be cheap.
 fn step(name: &str, seed: u64) -> Step {
+    step_where(name, seed, |_| true)
+}
+
+fn step_where(name: &str, seed: u64, wanted: fn(&Step) -> bool) -> Step {
     let mut values = Values::named(&format!("gradients {name} {seed}"));
     loop {
-        let mut step = random::step(&mut values, name, DataType::F64, 6);
-        if step.gradients {
-            if name == "spectral_norm" {
-                // u and v are constants to the gradient, though an iteration in training makes them of the input.
-                step.mode = Mode::Eval;
-            }
+        let step = random::step(&mut values, name, DataType::F64, 6);
+        if step.gradients && wanted(&step) {
             return step;
         }
     }
@@ -106,6 +106,65 @@ fn the_sums_of_an_input_gradient_are_known() {
             }
         }
     }
+}
+
+/// d²L/dε dδ for the inputs x + δ·grad_grad + ε·direction and the seeds grad_output + ε·direction: the derivative of
+/// S along the direction, by second-order dual numbers through the forward definition alone.
+fn twice_along(step: &Step, direction: &Tensors<Vec<f64>>) -> f64 {
+    type Second = Dual<Dual<Truth>>;
+    let descriptions = step.descriptions();
+    let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
+    let plan = step.operation.plan(&call, &Rule::default()).expect("random steps are answered");
+    let values = step.values(|x| x);
+    let moving = |name: &str, x: &[f64]| -> Vec<Second> {
+        let zeros = vec![0.0; x.len()];
+        let first = values.get(&format!("grad_grad.{name}")).unwrap_or(&zeros);
+        let second = direction.get(name).unwrap_or(&zeros);
+        let exact = Truth::exact;
+        let number = |((&x, &first), &second): ((&f64, &f64), &f64)| {
+            Dual::new(Dual::new(exact(x), exact(first)), Dual::new(exact(second), exact(0.0)))
+        };
+        x.iter().zip(first).zip(second).map(number).collect()
+    };
+    let numbers: Tensors<Vec<Second>> = values.iter().map(|(name, x)| (name.clone(), moving(name, x))).collect();
+    let outputs = step.operation.forward(&Plain::<Second>::new(), &plan, &numbers, &Rule::default());
+    let mut sum = Second::constant(0.0);
+    for &output in step.operation.signature().outputs {
+        let seed = &numbers[&format!("grad_output.{output}")];
+        for (&value, &seed) in outputs.tensors[output].values.iter().zip(seed) {
+            sum = sum + value * seed;
+        }
+    }
+    sum.derivative.derivative.value.hi
+}
+
+#[test]
+fn double_backward_is_the_derivative_of_the_gradient() {
+    let jobs: Vec<(&str, u64)> =
+        Operation::NAMES.iter().flat_map(|&name| (0..20).map(move |seed| (name, seed))).collect();
+    jobs.par_iter().for_each(|&(name, seed)| {
+        let step = step_where(name, seed, |step| step.double_backward);
+        let truths = gradients(&step);
+        let mut values = Values::new(seed);
+        let mut direction = Tensors::new();
+        let (mut by_dual, mut size) = (0.0, 0.0);
+        let signature = step.operation.signature();
+        let seeds = signature.outputs.iter().map(|output| (*output, format!("grad_output.{output}")));
+        let moved = signature.differentiable.iter().map(|tensor| (*tensor, (*tensor).to_owned()));
+        for (tensor, moving) in moved.chain(seeds) {
+            let Some(second) = truths.get(&format!("grad2_{tensor}")) else { continue };
+            let rates = values.normals(second.values.len(), 0.25, 1.0);
+            for (truth, rate) in second.values.iter().zip(&rates) {
+                by_dual += truth.value.hi * rate;
+                size += (truth.value.hi * rate).abs();
+            }
+            direction.insert(moving, rates);
+        }
+        assert!(direction.len() >= 2, "{name}: an input and an output at least");
+        let by_forward = twice_along(&step, &direction);
+        let error = (by_dual - by_forward).abs();
+        assert!(error <= 1e-9 * size + 1e-12, "{:?}: {by_dual} {by_forward}, {error:e} of {size:e}", step.operation);
+    });
 }
 
 /// The transposes are compared at all: a gradient without the mean's part is not one.

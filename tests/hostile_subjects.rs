@@ -51,6 +51,7 @@ fn sized_case(operation: &str, rows: usize) -> Case {
         mode: Mode::Train,
         layout: Layout::default(),
         gradients: false,
+        double_backward: false,
         tensors: Tensors::from([("input".to_owned(), input)]),
     };
     Case {

@@ -90,4 +90,12 @@ impl<R: Real> Real for Dual<R> {
     fn value(self) -> f64 {
         self.value.value()
     }
+
+    fn deviation(self, mean: Dual<R>) -> Dual<R> {
+        Dual { value: self.value.deviation(mean.value), derivative: self.derivative - mean.derivative }
+    }
+
+    fn held(self) -> Dual<R> {
+        Dual { value: self.value.held(), derivative: R::constant(0.0) }
+    }
 }

@@ -8,6 +8,7 @@
 //! | [`Machine`] | what a program in f32 or f64 computes, in a chosen order of operations | planted bugs, correct variants, the fast path |
 //! | [`Reference`] | a double-double value with a radius, [`Truth`] | the truth |
 //! | [`Tracker`] | the largest error of a good program, [`Tracked`] | bounds |
+//! | [`Plain`] over [`Majorant`] | the largest error, whatever the grouping of terms | bounds of second derivatives |
 //! | [`Plain`] | the definition by the book over any [`Real`], such as [`Dual`] numbers | derivatives |
 //!
 //! The exact integers of [`exact`] are an oracle beside these: they decide a rounding where the radius cannot.
@@ -18,6 +19,7 @@ pub mod exact;
 pub mod format;
 mod group;
 mod machine;
+mod majorant;
 mod plain;
 mod real;
 mod reference;
@@ -29,6 +31,7 @@ pub use dual::Dual;
 pub use format::{DataType, Format};
 pub use group::{Group, Parameter, Runs};
 pub use machine::{Accumulator, Form, Machine, Order, Program, VarianceMethod};
+pub use majorant::Majorant;
 pub use plain::Plain;
 pub use real::Real;
 pub use reference::{Reference, ReferenceMoments};

@@ -36,7 +36,7 @@ impl<R: Real> Arithmetic for Plain<R> {
     fn moments(&self, group: Group<'_, R>, centred: bool) -> PlainMoments<R> {
         let count = R::constant(group.len() as f64);
         let mean = if centred { R::sum(group.iter()) / count } else { R::constant(0.0) };
-        let variance = R::sum(group.iter().map(|x| (x - mean) * (x - mean))) / count;
+        let variance = R::sum(group.iter().map(|x| x.deviation(mean)).map(|deviation| deviation * deviation)) / count;
         PlainMoments { mean, variance, count: Some(group.len()) }
     }
 
@@ -77,7 +77,7 @@ impl<R: Real> Arithmetic for Plain<R> {
         output: &mut [R],
     ) {
         for (index, (&x, out)) in run.iter().zip(output).enumerate() {
-            let mut z = (x - mean) * inverse;
+            let mut z = x.deviation(mean) * inverse;
             if let Some(weight) = weight {
                 z = z * weight.at(index);
             }

@@ -37,6 +37,16 @@ pub trait Real:
         if self.value() >= other.value() || self.value().is_nan() { self } else { other }
     }
 
+    /// self − mean, where the mean is that of numbers like self: a term of its own to an error analysis.
+    fn deviation(self, mean: Self) -> Self {
+        self - mean
+    }
+
+    /// The same number, held constant in every derivative.
+    fn held(self) -> Self {
+        self
+    }
+
     /// The sum of any number of terms.
     fn sum(terms: impl Iterator<Item = Self>) -> Self {
         terms.fold(Self::constant(0.0), |sum, term| sum + term)

@@ -14,8 +14,8 @@ const NAMED: usize = 4;
 /// Checks the names, shapes and data types of an answer, not its values.
 ///
 /// An answer has every output (of the input's data type), every state tensor that was sent and, where gradients were
-/// asked for, the gradient of every differentiable tensor that was sent, each like the tensor itself; it may have
-/// `save_mean` and `save_invstd`, and nothing else. A refusal may have state tensors that were sent.
+/// asked for, the gradient of every differentiable tensor that was sent, each like the tensor itself, and with double backward
+/// that of every output too; it may have `save_mean` and `save_invstd`, and nothing else. A refusal may have state tensors that were sent.
 ///
 /// # Errors
 /// [`WrongTensors`] if a tensor is missing, unknown, or not of the shape and data type it should have; it names
@@ -54,8 +54,18 @@ fn expected(call: &Step) -> Descriptions {
         .tensors
         .iter()
         .filter(|(name, _)| call.gradients && call.operation.signature().differentiable.contains(&name.as_str()))
-        .map(|(name, tensor)| (format!("grad_{name}"), describe(tensor)));
-    outputs.into_iter().chain(state(call)).chain(gradients).collect()
+        .map(|(name, tensor)| (name, describe(tensor)));
+    let mut expected: Descriptions = outputs.clone().into_iter().chain(state(call)).collect();
+    for (name, description) in gradients {
+        if call.double_backward {
+            expected.insert(format!("grad2_{name}"), description.clone());
+        }
+        expected.insert(format!("grad_{name}"), description);
+    }
+    if call.double_backward {
+        expected.extend(outputs.into_iter().map(|(name, description)| (format!("grad2_{name}"), description)));
+    }
+    expected
 }
 
 /// The outputs: of the shapes that the plan says, or that of the input where the call should have been refused.
@@ -132,7 +142,7 @@ mod tests {
             ("num_batches_tracked", Tensor::counter(0)),
         ]);
         let operation: Operation = serde_json::from_str(text).unwrap();
-        Step { operation, mode: Mode::Train, layout: Layout::default(), gradients, tensors }
+        Step { operation, mode: Mode::Train, layout: Layout::default(), gradients, double_backward: false, tensors }
     }
 
     fn answer() -> Tensors {

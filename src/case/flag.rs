@@ -147,6 +147,10 @@ flags! {
         "A parameter's gradient is averaged instead of summed, or taken with the raw input; or the input's lacks the weight.",
         "Weight and bias learn at another rate than everything else.",
         ["pytorch/pytorch#175189", "pytorch/pytorch#156513"];
+    DoubleBackward "double_backward" Class
+        "The gradient of a gradient leaves out that mean, variance or a norm depend on the input.",
+        "A gradient penalty or a second-order optimizer steers somewhere else, though every first gradient is right.",
+        ["pytorch/pytorch#79705"];
     WorkerCount "worker_count" Class
         "The running variance of several workers is corrected by one worker's count.",
         "Evaluation depends on how the batch was split among the workers.",
@@ -168,6 +172,7 @@ flags! {
         "The folded network is off by a constant in each channel.",
         [];
     Gradient "gradient" Topic "Gradients are asked for.", "", [];
+    SecondGradient "second_gradient" Topic "Gradients of gradients are asked for.", "", [];
     Thread "thread" Topic
         "A question of the forum thread on small batches: what may have one value, what momentum means, which norm to use.",
         "", [];

@@ -6,6 +6,7 @@ pub mod flag;
 mod hello;
 pub mod preconditions;
 pub mod random;
+mod seeded;
 mod shaped;
 pub mod values;
 
@@ -47,6 +48,8 @@ pub struct Step {
     pub layout: Layout,
     /// Whether gradients are asked for.
     pub gradients: bool,
+    /// Whether gradients of the gradients are asked for too.
+    pub double_backward: bool,
     /// The tensors that go in.
     pub tensors: Tensors,
 }
@@ -127,16 +130,16 @@ pub struct MalformedStep {
 impl Step {
     /// A forward call in evaluation mode, contiguous, without gradients.
     pub fn forward(operation: Operation, tensors: Tensors) -> Step {
-        Step { operation, mode: Mode::Eval, layout: Layout::default(), gradients: false, tensors }
+        Step { operation, mode: Mode::Eval, layout: Layout::default(), gradients: false, double_backward: false, tensors }
     }
 
     /// Checks that the tensors are the operation's: the required ones there, none unknown, counters I64 scalars, all
     /// others floating-point. (What their shapes must be is for the operation to refuse.) With gradients there is one of
-    /// each output, like the output.
+    /// each output, like the output; with double backward a direction for each differentiable tensor, like the tensor.
     ///
     /// # Errors
-    /// [`MalformedStep`] naming the first tensor that is missing, unknown, of an impossible type, or a gradient unlike its
-    /// output.
+    /// [`MalformedStep`] naming the first tensor that is missing, unknown, of an impossible type, or a gradient or
+    /// direction unlike its tensor; or double backward without gradients.
     pub fn check(&self) -> Result<(), MalformedStep> {
         let signature = self.operation.signature();
         let malformed = |tensor: &str, reason: &str| {
@@ -152,7 +155,8 @@ impl Step {
             let name = name.as_str();
             let seeded = name.strip_prefix("grad_output.");
             let gradient = self.gradients && seeded.is_some_and(|output| signature.outputs.contains(&output));
-            if !gradient && !signature.required.contains(&name) && !signature.optional.contains(&name) {
+            let direction = self.double_backward && self.directions().any(|(known, _)| known == name);
+            if !gradient && !direction && !signature.required.contains(&name) && !signature.optional.contains(&name) {
                 return malformed(name, "it is not one of the operation's tensors");
             }
             if name == COUNTER {
@@ -163,19 +167,35 @@ impl Step {
                 return malformed(name, "it is I64; expected a floating-point type");
             }
         }
-        let outputs = if self.gradients { check_answer::outputs(self) } else { BTreeMap::new() };
-        for (output, expected) in outputs {
-            let name = format!("grad_output.{output}");
-            let Some(tensor) = self.tensors.get(&name) else {
-                return malformed(&name, "gradients are asked for and it is missing");
+        let like = |name: &str, expected: &Description, what: &str| {
+            let Some(tensor) = self.tensors.get(name) else {
+                return malformed(name, "gradients are asked for and it is missing");
             };
             let actual = check_answer::describe(tensor);
-            if actual != expected {
-                let (actual, expected) = (check_answer::text(&actual), check_answer::text(&expected));
-                return malformed(&name, &format!("it is {actual}; the output is {expected}"));
+            if actual == *expected {
+                return Ok(());
             }
+            let (actual, expected) = (check_answer::text(&actual), check_answer::text(expected));
+            malformed(name, &format!("it is {actual}; the {what} is {expected}"))
+        };
+        let outputs = if self.gradients { check_answer::outputs(self) } else { BTreeMap::new() };
+        for (output, expected) in outputs {
+            like(&format!("grad_output.{output}"), &expected, "output")?;
+        }
+        if self.double_backward && !self.gradients {
+            return malformed("grad_output", "double backward is asked for without gradients");
+        }
+        let directions = self.directions().filter(|_| self.double_backward);
+        for (name, tensor) in directions {
+            like(&name, &check_answer::describe(tensor), "tensor")?;
         }
         Ok(())
+    }
+
+    /// The names of the directions of a double backward, `grad_grad.<tensor>`, each with the tensor that it moves.
+    pub fn directions(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let moved = self.operation.signature().differentiable.iter();
+        moved.filter_map(|&name| Some((format!("grad_grad.{name}"), self.tensors.get(name)?)))
     }
 
     /// Data types and shapes of the floating-point tensors.
@@ -197,11 +217,12 @@ impl Step {
         floats.map(|(name, tensor)| (name.clone(), tensor.to_f64().iter().map(|&x| convert(x)).collect())).collect()
     }
 
-    /// The data type of each output that this step has: the input's, the state tensor's own, or for a gradient its
-    /// tensor's.
+    /// The data type of each output that this step has: the input's, the state tensor's own, or for a gradient, once or
+    /// twice, its tensor's.
     pub fn output_dtype(&self, name: &str) -> DataType {
+        let gradient = name.strip_prefix("grad_").or(name.strip_prefix("grad2_"));
         self.tensors
-            .get(name.strip_prefix("grad_").unwrap_or(name))
+            .get(gradient.unwrap_or(name))
             .map_or_else(|| self.tensors["input"].dtype(), Tensor::dtype)
     }
 }

@@ -22,23 +22,17 @@ const LARGE: [usize; 4] = [100, 255, 256, 257];
 /// # Panics
 /// If no operation is called `name`.
 pub fn step(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> Step {
-    let mut step = match name {
+    let step = match name {
         "batch_norm" | "sync_batch_norm" | "instance_norm" | "layer_norm" | "group_norm" | "rms_norm" => {
             standardizing(values, name, dtype, groups)
         }
         _ => other(values, name, dtype, groups),
     };
-    if values.below(4) == 0 {
-        step.gradients = true;
-        let shape = step.tensors["input"].shape().to_vec();
-        for &output in step.operation.signature().outputs {
-            let shape = if output == "folded_bias" { step.tensors["bias"].shape() } else { &shape };
-            let seed = values.normals(shape.iter().product(), 0.25, 1.0);
-            let seed = Tensor::rounded(dtype, shape, seed);
-            step.tensors.insert(format!("grad_output.{output}"), seed);
-        }
+    match values.below(16) {
+        0..3 => step.with_gradients(values),
+        3 => step.with_double_backward(values),
+        _ => step,
     }
-    step
 }
 
 /// A step of an operation of the family.
@@ -75,7 +69,7 @@ fn standardizing(values: &mut Values, name: &str, dtype: DataType, groups: usize
         mode = if values.below(4) == 0 { Mode::Eval } else { Mode::Train };
     }
     insert(&mut tensors, "input", &shaped.shape, shaped.input);
-    Step { operation, mode, layout: Layout::default(), gradients: false, tensors }
+    Step { operation, mode, layout: Layout::default(), gradients: false, double_backward: false, tensors }
 }
 
 /// A step of an operation that takes norms, windows or stored statistics.
@@ -137,7 +131,7 @@ fn other(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> Ste
         other => panic!("no random steps for {other}"),
     };
     insert("input", &shape, data);
-    Step { operation, mode, layout: Layout::default(), gradients: false, tensors }
+    Step { operation, mode, layout: Layout::default(), gradients: false, double_backward: false, tensors }
 }
 
 /// One group of a random kind.

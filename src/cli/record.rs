@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::{Stop, ask};
 use crate::case::{Answer, Case, catalogue};
 use crate::conformance::title;
-use crate::golden::{GoldenError, GoldenFile, Provenance, RecordedCase, WriteMode, write_recording};
+use crate::golden::{GoldenError, GoldenFile, Provenance, RecordedCase, WriteMode, unpack, write_recording};
 use crate::report::{Status, count};
 use crate::subject::CaseRun;
 
@@ -21,10 +21,14 @@ use crate::subject::CaseRun;
 /// Only adds, unless --replace is given. A case is recorded if each of its steps was answered or refused; the others are
 /// counted, and a fault in one of them is exit status 1.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, group = ArgGroup::new("asked").required(true).args(["subject", "builtin"]))]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("asked").required(true).args(["subject", "builtin", "unpack"]))]
 pub(super) struct Arguments {
     #[command(flatten)]
     subject: SubjectOptions,
+    /// Takes the tars of a run on another machine (`tools/device_run`), or folders of them, instead of asking anyone:
+    /// each recording becomes a folder of --into.
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["provenance", "jobs", "shard", "only", "skip", "flag"])]
+    unpack: Vec<PathBuf>,
     /// The folder of the recording.
     #[arg(long, value_name = "DIR")]
     into: PathBuf,
@@ -43,7 +47,8 @@ pub(super) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   normative record --subject 'python3 adapters/python/pytorch.py' --into golden/pytorch-2.15-cpu
-  normative record --builtin two_pass --into recorded/two_pass --only 'layer_norm-*'";
+  normative record --builtin two_pass --into recorded/two_pass --only 'layer_norm-*'
+  normative record --unpack OUT --into golden";
 
 /// The names of [`Provenance`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -59,6 +64,9 @@ enum ProvenanceName {
 /// Wrong usage; a subject that does not start; a recording that cannot be read or written.
 pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
     let Arguments { subject, into, selection, .. } = arguments;
+    if !arguments.unpack.is_empty() {
+        return unpack_run(arguments);
+    }
     if let (true, Some(option)) = (arguments.replace, selection.restricts()) {
         let message = format!("--replace removes the cases that {option} leaves out; give one of them alone");
         return Err(Stop::usage(message));
@@ -125,6 +133,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
     };
     print(&format!("{}\n", lines.join("\n")))?;
     Ok(status)
+}
+
+/// Writes the recordings of a run on another machine.
+fn unpack_run(arguments: &Arguments) -> Result<Status, Stop> {
+    let mode = if arguments.replace { WriteMode::Replace } else { WriteMode::Add };
+    for recording in unpack(&arguments.unpack, &arguments.into, mode).map_err(stop)? {
+        let (cases, files) = (count(recording.cases, "case"), count(recording.written, "file"));
+        let (who, how, folder) = (title(&recording.subject), recording.provenance.name(), recording.folder.display());
+        print(&format!("{cases} of {who}, provenance {how}: {files} written in {folder}\n"))?;
+    }
+    print(&format!("Next: normative verify {}\n", shell_words::quote(&arguments.into.to_string_lossy())))?;
+    Ok(Status::Conformant)
 }
 
 /// Why a case cannot be recorded.

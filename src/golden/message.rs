@@ -190,12 +190,15 @@ pub(super) fn hello_from_json(json: &Value) -> Result<Hello, MessageError> {
 }
 
 pub(super) fn request_to_json(id: Option<u64>, call: &Step) -> Value {
-    let fields = json!({
+    let mut fields = json!({
         "mode": call.mode,
         "gradients": call.gradients,
         "layout": call.layout,
         "operation": call.operation,
     });
+    if call.double_backward {
+        fields["double_backward"] = true.into();
+    }
     typed("request", id, fields)
 }
 
@@ -205,6 +208,7 @@ pub(super) fn request_from_json(json: &Value, tensors: Tensors) -> Result<Step, 
         operation: operation_from_json(json)?,
         mode: field(json, "mode")?,
         gradients: field_or_default(json, "gradients")?,
+        double_backward: field_or_default(json, "double_backward")?,
         layout: match json.get("layout").and_then(|layout| layout.get("format")).and_then(Value::as_str) {
             Some(format) if LayoutFormat::deserialize(&Value::from(format)).is_err() => {
                 return Err(unknown(json, "layout", format));
@@ -334,7 +338,7 @@ mod tests {
             Tensors::from([("input".to_owned(), Tensor::rounded(DataType::F32, &[1, 2], vec![1.0, f64::INFINITY]))]);
         let layout = Layout { format: LayoutFormat::Strided, offset: 3 };
         let operation = serde_json::from_value(operation).unwrap();
-        let call = Step { operation, mode: Mode::Train, layout, gradients: true, tensors };
+        let call = Step { operation, mode: Mode::Train, layout, gradients: true, double_backward: false, tensors };
         Request { case: "a".to_owned(), step: 0, call }
     }
 

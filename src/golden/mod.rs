@@ -8,6 +8,8 @@
 //! for bytes that were declared but are not there.
 
 mod deviations;
+#[cfg(feature = "cli")]
+mod device_run;
 mod document;
 mod file;
 mod frame;
@@ -16,6 +18,8 @@ mod message;
 mod recording;
 
 pub use deviations::{Entry, Key, KnownError, KnownList};
+#[cfg(feature = "cli")]
+pub use device_run::{TAR_LIMIT, Unpacked, unpack};
 pub use document::{Document, DocumentError, EMPTY_LIMIT};
 pub use file::{GoldenError, GoldenFile, Place, Provenance, RecordedCase};
 pub use frame::{FrameError, read_frame, write_frame};

@@ -223,12 +223,12 @@ fn of_cases(recording: &GoldenFile, cases: Vec<RecordedCase>) -> GoldenFile {
 }
 
 /// Writes a file whole or not at all.
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), GoldenError> {
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), GoldenError> {
     let partial = path.with_extension("partial");
     fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, path)).map_err(|error| io_error(path, error))
 }
 
-fn io_error(path: &Path, error: std::io::Error) -> GoldenError {
+pub(super) fn io_error(path: &Path, error: std::io::Error) -> GoldenError {
     GoldenError::Io { path: path.to_owned(), reason: error.to_string() }
 }
 

@@ -1,6 +1,6 @@
 //! From a law to a bound for each element of each output: how far a good program's answer may lie from the truth.
 
-use crate::arithmetic::{DataType, Format, Law, Tracker};
+use crate::arithmetic::{DataType, Format, Law, Majorant, Tracker};
 use crate::case::{Declared, Step};
 use crate::operation::{Plan, Rule};
 use crate::tensor::Tensors;
@@ -25,7 +25,13 @@ impl Bounds {
         }
         let errors = outputs.into_iter();
         let errors = errors.map(|(name, output)| (name, output.values.iter().map(|tracked| tracked.error).collect()));
-        Bounds { errors: errors.collect(), accumulator }
+        let mut errors: Tensors<Vec<f64>> = errors.collect();
+        if step.double_backward {
+            let given = step.values(|x| Majorant::given(x, accumulator.unit_roundoff()));
+            let second = step.operation.double_backward(plan, &given, &step.descriptions(), &rule).into_iter();
+            errors.extend(second.map(|(name, output)| (name, output.values.iter().map(|x| x.error).collect())));
+        }
+        Bounds { errors, accumulator }
     }
 
     /// The largest errors of output `name` before it is stored, element by element.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::arithmetic::exact::{Exact, ExactGroup, ExactScale, mix};
+use crate::arithmetic::exact::{Exact, ExactGradient, ExactGroup, ExactScale, mix, sum};
 use crate::arithmetic::{Factor, Group};
 use crate::operation::{Plan, Source};
 use crate::tensor::Tensors;
@@ -13,12 +13,22 @@ pub struct ExactAnswers<'a> {
     tensors: &'a Tensors<Vec<f64>>,
     groups: HashMap<usize, Option<ExactGroup>>,
     scales: HashMap<usize, Option<ExactScale>>,
+    gradients: HashMap<usize, Option<ExactGradient>>,
+    /// The elements that each weight multiplies, by its index.
+    multiplied: Option<Vec<Vec<usize>>>,
 }
 
 impl<'a> ExactAnswers<'a> {
     /// Answers to the call that `plan` was made for.
     pub fn new(plan: &'a Plan, tensors: &'a Tensors<Vec<f64>>) -> ExactAnswers<'a> {
-        ExactAnswers { plan, tensors, groups: HashMap::new(), scales: HashMap::new() }
+        ExactAnswers {
+            plan,
+            tensors,
+            groups: HashMap::new(),
+            scales: HashMap::new(),
+            gradients: HashMap::new(),
+            multiplied: None,
+        }
     }
 
     /// Element `index` of output `name`; `None` where it is no finite real number (a NaN or an infinity goes in, or σ is
@@ -32,29 +42,90 @@ impl<'a> ExactAnswers<'a> {
                 let Plan { partition, .. } = self.plan;
                 (partition.group_size() > 1).then(|| group.variance(1))
             }),
+            "grad_input" => self.input_gradient(index),
+            "grad_weight" => self.weight_gradient(index),
+            "grad_bias" => {
+                let seeds = &self.tensors["grad_output.output"];
+                let terms = self.multiplied(index).iter().map(|&position| seeds[position]);
+                terms.clone().all(f64::is_finite).then(|| sum(terms))
+            }
             _ => None,
         }
     }
 
     fn output(&mut self, index: usize) -> Option<Exact> {
-        let partition = &self.plan.partition;
-        let length = partition.run_length;
-        let place = partition.place(index / length * length);
-        let parameter = |name: &str| {
-            let index = place.parameter + index % length * partition.parameter.element_step;
-            self.tensors.get(name).map(|values| values[index])
-        };
+        let (group, parameter) = place(self.plan, index);
+        let parameter = |name: &str| self.tensors.get(name).map(|values| values[parameter]);
         let (weight, bias) = (parameter("weight"), parameter("bias"));
         let x = self.tensors["input"][index];
-        let finite = [Some(x), weight, bias, Some(self.plan.eps)].into_iter().flatten().all(f64::is_finite);
-        if !finite {
+        if ![Some(x), weight, bias].into_iter().flatten().all(f64::is_finite) {
             return None;
         }
+        let (group, scale) = self.group(group)?;
+        Some(group.element(scale, x, weight, bias))
+    }
+
+    /// The statistics that normalize group `group`, and 1/σ.
+    fn group(&mut self, group: usize) -> Option<(&ExactGroup, &ExactScale)> {
         let (plan, tensors) = (self.plan, self.tensors);
-        let group =
-            self.groups.entry(place.group).or_insert_with(|| statistics(plan, tensors, place.group)).as_ref()?;
-        let scale = self.scales.entry(place.group).or_insert_with(|| group.scale(plan.eps));
-        Some(group.element(scale.as_ref()?, x, weight, bias))
+        let statistics = self.groups.entry(group).or_insert_with(|| statistics(plan, tensors, group)).as_ref()?;
+        let scale = || if plan.eps.is_finite() { statistics.scale(plan.eps) } else { None };
+        Some((statistics, self.scales.entry(group).or_insert_with(scale).as_ref()?))
+    }
+
+    fn input_gradient(&mut self, index: usize) -> Option<Exact> {
+        let (plan, tensors) = (self.plan, self.tensors);
+        let (number, parameter) = place(plan, index);
+        let weights = tensors.get("weight");
+        let (input, seeds) = (&tensors["input"], &tensors["grad_output.output"]);
+        let (x, g, w) = (input[index], seeds[index], weights.map_or(1.0, |weights| weights[parameter]));
+        if ![x, g, w].into_iter().all(f64::is_finite) {
+            return None;
+        }
+        if plan.source == Source::Stored {
+            let (group, scale) = self.group(number)?;
+            return Some(group.stored_gradient(scale, g, w));
+        }
+        self.group(number)?;
+        let (group, scale) = (self.groups[&number].as_ref()?, self.scales[&number].as_ref()?);
+        let gradient = self.gradients.entry(number).or_insert_with(|| {
+            let elements = plan.partition.positions(number).into_iter().map(|position| {
+                let weight = weights.map_or(1.0, |weights| weights[place(plan, position).1]);
+                (input[position], seeds[position], weight)
+            });
+            let finite = elements.clone().all(|(_, g, w)| g.is_finite() && w.is_finite());
+            finite.then(|| group.gradient(elements))
+        });
+        Some(group.input_gradient(scale, gradient.as_ref()?, x, g, w))
+    }
+
+    /// Where all elements that a weight multiplies lie in one group; else the roots differ, and the radius must do.
+    fn weight_gradient(&mut self, index: usize) -> Option<Exact> {
+        let (plan, tensors) = (self.plan, self.tensors);
+        let (input, seeds) = (&tensors["input"], &tensors["grad_output.output"]);
+        let positions = self.multiplied(index).to_vec();
+        let number = place(plan, *positions.first()?).0;
+        let alone = positions.iter().all(|&position| place(plan, position).0 == number);
+        let finite = positions.iter().all(|&position| input[position].is_finite() && seeds[position].is_finite());
+        if !alone || !finite {
+            return None;
+        }
+        let (group, scale) = self.group(number)?;
+        Some(group.weight_gradient(scale, positions.iter().map(|&position| (input[position], seeds[position]))))
+    }
+
+    /// The elements that weight and bias `index` belong to.
+    fn multiplied(&mut self, index: usize) -> &[usize] {
+        let (plan, tensors) = (self.plan, self.tensors);
+        let multiplied = self.multiplied.get_or_insert_with(|| {
+            let count = ["weight", "bias"].into_iter().filter_map(|name| tensors.get(name)).map(Vec::len).max();
+            let mut multiplied = vec![Vec::new(); count.unwrap_or(0)];
+            for position in 0..tensors["input"].len() {
+                multiplied[place(plan, position).1].push(position);
+            }
+            multiplied
+        });
+        &multiplied[index]
     }
 
     fn running(&self, channel: usize, name: &str, statistic: impl Fn(&ExactGroup) -> Option<Exact>) -> Option<Exact> {
@@ -74,6 +145,14 @@ impl<'a> ExactAnswers<'a> {
             _ => None,
         }
     }
+}
+
+/// The group of element `index`, and the index of its weight and bias.
+fn place(plan: &Plan, index: usize) -> (usize, usize) {
+    let partition = &plan.partition;
+    let length = partition.run_length;
+    let place = partition.place(index / length * length);
+    (place.group, place.parameter + index % length * partition.parameter.element_step)
 }
 
 /// The statistics that normalize group `group`.

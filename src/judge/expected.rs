@@ -101,6 +101,10 @@ impl Expected {
         if step.gradients {
             outputs.tensors.extend(step.operation.backward(&Reference, &plan, &values, &descriptions, &rule));
         }
+        if step.double_backward {
+            let exact = step.values(Truth::exact);
+            outputs.tensors.extend(step.operation.double_backward(&plan, &exact, &descriptions, &rule));
+        }
         let mut oracle = ExactAnswers::new(&plan, &values);
         let tensors = outputs.tensors.into_iter().map(|(name, output)| {
             let dtype = step.output_dtype(&name);

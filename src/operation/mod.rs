@@ -6,6 +6,7 @@
 
 mod batch_norm;
 mod conv_batch_norm_fold;
+mod double_backward;
 mod frozen_batch_norm;
 mod group_norm;
 mod instance_norm;

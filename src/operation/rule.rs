@@ -47,6 +47,8 @@ pub struct Rule {
     pub local_bessel: bool,
     /// What the backward pass leaves out.
     pub gradient: GradientRule,
+    /// What the gradient leaves out that a double backward differentiates, if not what the backward pass does.
+    pub second_gradient: Option<GradientRule>,
     /// The window of a local response norm of even size is longer to the right.
     pub window_right: bool,
     /// A local response norm's sum is divided by the channels that are there instead of by the window's size.
@@ -112,6 +114,7 @@ impl Default for Rule {
             cumulative_offset: 0,
             local_bessel: false,
             gradient: GradientRule::Complete,
+            second_gradient: None,
             window_right: false,
             window_present: false,
             alpha_undivided: false,

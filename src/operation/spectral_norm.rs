@@ -181,7 +181,9 @@ impl<'a, R: Real> Matrix<'a, R> {
                 v = unit(self.transposed_times(&u));
             }
         }
-        (u, v)
+        // The iterations count as constants: PyTorch makes them without a gradient.
+        let held = |x: Vec<R>| x.into_iter().map(R::held).collect();
+        (held(u), held(v))
     }
 
     fn sigma(&self, u: &[R], v: &[R]) -> R {

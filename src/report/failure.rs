@@ -140,7 +140,7 @@ pub fn call_in_words(step: &Step) -> String {
         parts.push(format!("layout {}", layout["format"].as_str().unwrap_or_default()));
         parts.extend((step.layout.offset > 0).then(|| format!("offset {}", step.layout.offset)));
     }
-    parts.extend(step.gradients.then(|| "gradients".to_owned()));
+    parts.extend(step.gradients.then(|| if step.double_backward { "double backward" } else { "gradients" }.to_owned()));
     let parameters = serde_json::to_value(&step.operation).expect("an operation is JSON");
     let parameters = parameters.as_object().expect("an operation is an object");
     let text = |value: &Value| match value {

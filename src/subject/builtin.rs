@@ -89,6 +89,9 @@ fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
     if step.gradients {
         outputs.tensors.extend(step.operation.backward(&machine, &plan, &values, &descriptions, &recipe.rule));
     }
+    if step.double_backward {
+        outputs.tensors.extend(step.operation.double_backward(&plan, &values, &descriptions, &recipe.rule));
+    }
     let mut tensors = Tensors::new();
     for (name, output) in outputs.tensors {
         let edit = |value: T| if name == "output" { edited(value.value(), &recipe.rule) } else { value.value() };
@@ -132,7 +135,7 @@ fn hello(name: &str) -> Hello {
         operations: Operation::NAMES.iter().map(|&name| name.to_owned()).collect(),
         dtypes: DataType::FLOATS.to_vec(),
         dialects: BTreeMap::new(),
-        options: ["gradients", "channels_last", "strided"].map(str::to_owned).to_vec(),
+        options: ["gradients", "double_backward", "channels_last", "strided"].map(str::to_owned).to_vec(),
         arithmetic: None,
         details: BTreeMap::new(),
     }

@@ -297,6 +297,13 @@ pub const BUGS: &[Bug] = &[
         edit: |recipe| recipe.rule.gradient = GradientRule::Averaged,
     },
     Bug {
+        name: "second_gradient_constant",
+        flag: Flag::DoubleBackward,
+        sentence: "its double backward differentiates a gradient that takes mean and variance for constants",
+        operations: ALL,
+        edit: |recipe| recipe.rule.second_gradient = Some(GradientRule::StatisticsConstant),
+    },
+    Bug {
         name: "local_bessel",
         flag: Flag::WorkerCount,
         sentence: "its running_var is corrected by one worker's count",

@@ -193,6 +193,7 @@ mod tests {
             mode: Mode::Train,
             layout: Layout::default(),
             gradients: false,
+            double_backward: false,
             tensors: Tensors::from([
                 ("input".to_owned(), Tensor::rounded(DataType::F32, &[2, 1], vec![1.0, 2.0])),
                 ("num_batches_tracked".to_owned(), Tensor::counter(1)),

@@ -65,7 +65,8 @@ fn options(step: &Step) -> impl Iterator<Item = &'static str> {
     };
     let offset = (step.layout.offset > 0).then_some("strided");
     let gradients = step.gradients.then_some("gradients");
-    gradients.into_iter().chain(layout).chain(offset)
+    let twice = step.double_backward.then_some("double_backward");
+    gradients.into_iter().chain(twice).chain(layout).chain(offset)
 }
 
 #[cfg(test)]
@@ -85,6 +86,7 @@ mod tests {
             mode: Mode::Eval,
             layout: Layout { format, offset },
             gradients,
+            double_backward: false,
             tensors: Tensors::from([("input".to_owned(), input)]),
         }
     }

@@ -20,9 +20,11 @@ use super::integer::{Root, align, odd_significand, significand};
 #[derive(Clone, Debug)]
 pub struct ExactGroup {
     /// n, 1 where the statistics were stored.
-    count: u64,
+    pub(super) count: u64,
+    /// Whether the mean is subtracted.
+    pub(super) centred: bool,
     /// S, with μ = S/n · 2^grid.
-    sum: (IBig, i32),
+    pub(super) sum: (IBig, i32),
     /// V, with v = V/n² · 2^grid.
     spread: (IBig, i32),
 }
@@ -33,8 +35,8 @@ pub struct ExactScale {
     /// n.
     count: u64,
     /// 1/√W, with v + eps = W/n² · 2^(−2·exponent).
-    root: Arc<Root>,
-    exponent: i32,
+    pub(super) root: Arc<Root>,
+    pub(super) exponent: i32,
 }
 
 impl ExactGroup {
@@ -54,9 +56,9 @@ impl ExactGroup {
         let raw = squares * sums.count;
         if centred {
             let spread = raw - sum.sqr();
-            ExactGroup { count: sums.count, sum: (sum, grid), spread: (spread, 2 * grid) }
+            ExactGroup { count: sums.count, centred, sum: (sum, grid), spread: (spread, 2 * grid) }
         } else {
-            ExactGroup { count: sums.count, sum: (IBig::ZERO, 0), spread: (raw, 2 * grid) }
+            ExactGroup { count: sums.count, centred, sum: (IBig::ZERO, 0), spread: (raw, 2 * grid) }
         }
     }
 
@@ -77,7 +79,7 @@ impl ExactGroup {
             let (significand, exponent) = odd_significand(value);
             (IBig::from(significand), exponent)
         };
-        ExactGroup { count: 1, sum: integer(mean), spread: integer(variance) }
+        ExactGroup { count: 1, centred: true, sum: integer(mean), spread: integer(variance) }
     }
 
     /// The mean μ = S/n.

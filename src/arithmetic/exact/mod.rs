@@ -21,6 +21,7 @@
 //! assert_eq!(outputs, [2.0_f64.sqrt(), -(0.5_f64.sqrt()), -(0.5_f64.sqrt())]);
 //! ```
 
+mod gradient;
 mod group;
 mod integer;
 mod rounding;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 
 use dashu_int::{IBig, Sign, UBig, ops::BitTest};
 
+pub use gradient::{ExactGradient, sum};
 pub use group::{ExactGroup, ExactScale};
 use integer::{Root, align, odd_significand};
 

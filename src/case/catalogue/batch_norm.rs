@@ -42,7 +42,7 @@ fn evaluation(maker: &mut Maker, dtype: DataType) {
             .counter(7)
             .input(&[3, 5, 4], batch(&mut values, &[3, 5, 4], 0.5))
             .step();
-        maker.add_both(name, "Evaluation with stored statistics: nothing moves.", &[], step);
+        maker.add_all(name, "Evaluation with stored statistics: nothing moves.", &[], step);
     }
     let name = format!("batch_norm-{}-eval-large-mean", short(dtype));
     let mut values = Values::named(&name);

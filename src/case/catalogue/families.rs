@@ -25,6 +25,8 @@ struct Member<'a> {
     layout: Layout,
     /// Whether the case has a sibling that asks for gradients.
     gradients: bool,
+    /// Whether it has one that asks for gradients of gradients.
+    double_backward: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -74,7 +76,9 @@ fn sizes(maker: &mut Maker, name: &str, dtype: DataType) {
             (0..groups).map(|_| values.normals(size, 0.0, 1.0)).collect()
         });
         let comment = "Values near normal, weight and bias as after training.";
-        member.comment(comment).split(split, 2).add(maker, name, dtype);
+        // In a half type every intermediate result of a framework is rounded: a few cases show it.
+        let twice = if wide(dtype) { size <= 64 } else { size == 8 };
+        member.comment(comment).split(split, 2).twice(twice).add(maker, name, dtype);
     }
 }
 
@@ -92,7 +96,8 @@ fn means(maker: &mut Maker, name: &str, dtype: DataType) {
                 (0..6).map(|group| values.normals(size, if group % 2 == 0 { mean } else { -mean }, 1.0)).collect()
             });
             let comment = "A mean of many standard deviations.";
-            member.comment(comment).topics(topics).split(2, 2).add(maker, name, dtype);
+            let twice = wide(dtype) && mean <= 1e3 && size == 20;
+            member.comment(comment).topics(topics).split(2, 2).twice(twice).add(maker, name, dtype);
         }
     }
     // One unit in the last place above two equal values: the smallest group on which an updating variance is 0.
@@ -114,7 +119,7 @@ fn eps(maker: &mut Maker, name: &str, dtype: DataType) {
         let member = Member::new(format!("eps-{label}"), name, dtype, |values| {
             (0..4).map(|_| values.normals(12, 0.0, deviation)).collect()
         });
-        member.comment("A variance near eps.").eps(eps).split(3, 2).add(maker, name, dtype);
+        member.comment("A variance near eps.").eps(eps).split(3, 2).twice(wide(dtype)).add(maker, name, dtype);
     }
     let member = Member::new("eps-1e-12-tiny".into(), name, dtype, |values| {
         (0..4).map(|_| values.normals(12, 0.0, power_of_two(-13))).collect()
@@ -159,7 +164,10 @@ fn parameters(maker: &mut Maker, name: &str, dtype: DataType) {
             continue;
         }
         let member = Member::new(label.into(), name, dtype, groups);
-        member.comment("Optional parameters left out.").split(2, 2).affine(affine).add(maker, name, dtype);
+        // PyTorch has no second derivative with a bias and no weight.
+        let twice = wide(dtype) && affine != Affine::Bias;
+        let member = member.comment("Optional parameters left out.").split(2, 2).affine(affine);
+        member.twice(twice).add(maker, name, dtype);
     }
     if matches!(dtype, DataType::F16 | DataType::BF16) && name != "rms_norm" {
         let member = Member::new("mixed".into(), name, dtype, groups);
@@ -179,7 +187,7 @@ fn layouts(maker: &mut Maker, name: &str, dtype: DataType) {
             (0..6).map(|_| values.normals(24, 1.0, 1.0)).collect()
         });
         let comment = "The layout in memory changes nothing.";
-        let member = member.comment(comment).topics(&[Flag::MemoryFormat]).split(2, 2);
+        let member = member.comment(comment).topics(&[Flag::MemoryFormat]).split(2, 2).twice(wide(dtype));
         member.layout(Layout { format, offset }).images(maker, name, dtype);
     }
 }
@@ -228,6 +236,11 @@ fn large(maker: &mut Maker, name: &str) {
     }
 }
 
+/// Whether no framework computes in less than the type itself.
+fn wide(dtype: DataType) -> bool {
+    matches!(dtype, DataType::F32 | DataType::F64)
+}
+
 impl<'a> Member<'a> {
     fn new(label: String, name: &str, dtype: DataType, make: impl FnOnce(&mut Values) -> Vec<Vec<f64>>) -> Member<'a> {
         let name = format!("{name}-{}-{label}", short(dtype));
@@ -243,6 +256,7 @@ impl<'a> Member<'a> {
             affine: Affine::Both,
             layout: Layout::default(),
             gradients: true,
+            double_backward: false,
         }
     }
 
@@ -268,6 +282,10 @@ impl<'a> Member<'a> {
 
     fn forward_only(self) -> Member<'a> {
         Member { gradients: false, ..self }
+    }
+
+    fn twice(self, double_backward: bool) -> Member<'a> {
+        Member { double_backward, ..self }
     }
 
     fn layout(self, layout: Layout) -> Member<'a> {
@@ -319,6 +337,9 @@ impl<'a> Member<'a> {
         let step = call.input(&shaped.shape, shaped.input).step();
         if self.gradients {
             maker.add_gradients(&self.name, self.comment, self.topics, &step);
+        }
+        if self.double_backward {
+            maker.add_double_backward(&self.name, self.comment, self.topics, &step);
         }
         maker.add_step(self.name, self.comment, self.topics, step);
     }

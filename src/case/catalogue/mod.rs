@@ -88,20 +88,23 @@ impl Maker {
     /// Adds the sibling of a case of one step that asks for gradients: its name has `-grad` at the end.
     fn add_gradients(&mut self, name: &str, comment: &str, topics: &[Flag], step: &Step) {
         let name = format!("{name}-grad");
-        let mut values = Values::named(&name);
-        let mut step = step.clone();
-        step.gradients = true;
-        let (dtype, shape) = (step.tensors["input"].dtype(), step.tensors["input"].shape().to_vec());
-        let outputs = step.operation.signature().outputs;
-        for &output in outputs {
-            // Folding's bias is the one output that is not shaped like the input.
-            let shape = if output == "folded_bias" { step.tensors["bias"].shape() } else { &shape };
-            let seed = values.normals(shape.iter().product(), 0.25, 1.0);
-            let seed = Tensor::rounded(dtype, shape, seed);
-            step.tensors.insert(format!("grad_output.{output}"), seed);
-        }
+        let step = step.clone().with_gradients(&mut Values::named(&name));
         let topics = [topics, &[Flag::Gradient]].concat();
         self.add(name, comment, &topics, vec![step]);
+    }
+
+    /// Adds the sibling of a case of one step that asks for gradients of gradients: its name has `-grad2` at the end.
+    fn add_double_backward(&mut self, name: &str, comment: &str, topics: &[Flag], step: &Step) {
+        let name = format!("{name}-grad2");
+        let step = step.clone().with_double_backward(&mut Values::named(&name));
+        let topics = [topics, &[Flag::SecondGradient]].concat();
+        self.add(name, comment, &topics, vec![step]);
+    }
+
+    /// Adds a case of one step, its sibling that asks for gradients, and the one that asks for gradients of gradients.
+    fn add_all(&mut self, name: String, comment: &str, topics: &[Flag], step: Step) {
+        self.add_double_backward(&name, comment, topics, &step);
+        self.add_both(name, comment, topics, step);
     }
 
     /// Adds a case of one step, and its sibling that asks for gradients.
@@ -178,7 +181,7 @@ impl Call {
 
     fn step(self) -> Step {
         let Call { operation, mode, layout, tensors, .. } = self;
-        Step { operation, mode, layout, gradients: false, tensors }
+        Step { operation, mode, layout, gradients: false, double_backward: false, tensors }
     }
 }
 

@@ -41,7 +41,7 @@ fn responses(maker: &mut Maker, dtype: DataType) {
             let name = format!("local_response_norm-{}-{label}-{rank}", short(dtype));
             let input = values(&name, shape, 0.5, 1.0);
             let step = Call::new(response, dtype).input(shape, input).step();
-            maker.add_both(name, "A window over the channels, longer to the left where its size is even.", &[], step);
+            maker.add_all(name, "A window over the channels, longer to the left where its size is even.", &[], step);
         }
         let map = Operation::CrossMapLrn(CrossMapLrn { size, alpha, beta, k });
         let name = format!("cross_map_lrn-{}-{label}", short(dtype));
@@ -95,14 +95,14 @@ fn normalize(maker: &mut Maker, dtype: DataType) {
         let operation = Operation::Normalize(Normalize { p, dim, eps: 1e-12 });
         let input = values(&name, shape, 0.5, 1.0);
         let step = Call::new(operation, dtype).input(shape, input).step();
-        maker.add_both(name, "Lines along an axis come out with length 1.", &[], step);
+        maker.add_all(name, "Lines along an axis come out with length 1.", &[], step);
     }
     for (label, eps, deviation) in [("above-eps", 0.25, 1.0), ("below-eps", 4.0, 0.5), ("near-eps", 2.0, 1.0)] {
         let name = format!("normalize-{}-{label}", short(dtype));
         let operation = Operation::Normalize(Normalize { p: 2.0, dim: 1, eps });
         let input = values(&name, &[6, 4], 0.0, deviation);
         let step = Call::new(operation, dtype).input(&[6, 4], input).step();
-        maker.add_both(name, "eps is a lower limit of the norm, not a summand.", &[], step);
+        maker.add_all(name, "eps is a lower limit of the norm, not a summand.", &[], step);
     }
     let name = format!("normalize-{}-zeros", short(dtype));
     let operation = Operation::Normalize(Normalize { p: 2.0, dim: 1, eps: 1e-3 });
@@ -131,7 +131,7 @@ fn renorm(maker: &mut Maker, dtype: DataType) {
         let operation = Operation::Renorm(Renorm { p, dim, maxnorm });
         let input = values(&name, shape, 0.25, 1.0);
         let step = Call::new(operation, dtype).input(shape, input).step();
-        maker.add_both(name, "Slices beyond the limit are scaled to it, the others left alone.", &[], step);
+        maker.add_all(name, "Slices beyond the limit are scaled to it, the others left alone.", &[], step);
     }
     for (label, p, maxnorm, shape) in
         [("rank-1", 2.0, 1.0, &[4][..]), ("p-0", 0.0, 1.0, &[2, 3]), ("maxnorm", 2.0, -1.0, &[2, 3])]

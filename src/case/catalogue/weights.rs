@@ -36,7 +36,7 @@ fn weight_norm(maker: &mut Maker, dtype: DataType) {
             .parameter("weight", magnitudes, magnitude)
             .input(shape, values.normals(shape.iter().product(), 0.25, 1.0))
             .step();
-        maker.add_both(name, "A direction and a magnitude; no dim and −1 are the whole tensor.", &[], step);
+        maker.add_all(name, "A direction and a magnitude; no dim and −1 are the whole tensor.", &[], step);
     }
     let name = format!("weight_norm-{}-zero-row", short(dtype));
     let step = Call::new(Operation::WeightNorm(WeightNorm { dim: Some(0) }), dtype)
@@ -77,13 +77,13 @@ fn spectral_norm(maker: &mut Maker, dtype: DataType) {
         let call = Call::new(operation, dtype).parameter("u", &[rows], u).parameter("v", &[columns], v);
         let call = if train { call.train() } else { call };
         let step = call.input(shape, values.normals(rows * columns, 0.5, 1.0)).step();
-        maker.add_both(name, "The weight divided by an estimate of its largest singular value.", &[], step);
+        maker.add_all(name, "The weight divided by an estimate of its largest singular value.", &[], step);
     }
     let name = format!("spectral_norm-{}-vector", short(dtype));
     let operation = Operation::SpectralNorm(SpectralNorm { dim: 0, n_power_iterations: 1, eps: 1e-12 });
     let input = Values::named(&name).normals(6, 0.5, 1.0);
     let step = Call::new(operation, dtype).train().input(&[6], input).step();
-    maker.add_both(name, "A weight of rank 1 is normalized to length 1.", &[], step);
+    maker.add_all(name, "A weight of rank 1 is normalized to length 1.", &[], step);
     let name = format!("spectral_norm-{}-refuses-iterations", short(dtype));
     let operation = Operation::SpectralNorm(SpectralNorm { dim: 0, n_power_iterations: 0, eps: 1e-12 });
     let step = Call::new(operation, dtype)
@@ -112,7 +112,7 @@ fn frozen(maker: &mut Maker, dtype: DataType) {
             .parameter("running_var", &[3], (0..3).map(|_| variance * (1.0 + values.uniform())).collect())
             .input(&[2, 3, 3, 4], values.normals(72, mean, 1.0))
             .step();
-        maker.add_both(name, "Batch norm whose statistics and parameters never change.", &[], step);
+        maker.add_all(name, "Batch norm whose statistics and parameters never change.", &[], step);
     }
     let name = format!("frozen_batch_norm-{}-refuses-channels", short(dtype));
     let four = || vec![1.0; 4];
@@ -150,6 +150,6 @@ fn folding(maker: &mut Maker, dtype: DataType) {
             call = call.parameter("conv_bias", &[channels], values.normals(channels, 0.0, 1.0));
         }
         let step = call.input(shape, values.normals(shape.iter().product(), 0.0, 0.5)).step();
-        maker.add_both(name, "An evaluated batch norm folded into the convolution before it.", &[], step);
+        maker.add_all(name, "An evaluated batch norm folded into the convolution before it.", &[], step);
     }
 }
