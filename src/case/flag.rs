@@ -72,7 +72,7 @@ flags! {
     EpsValue "eps_value" Class
         "Another eps than the one asked for: none, its square, its double.",
         "Near-constant groups are scaled by another factor; without eps a constant group gives NaN.",
-        ["pytorch/pytorch#189581", "microsoft/DeepSpeed#581"];
+        ["pytorch/pytorch#189581", "pytorch/pytorch#41527", "microsoft/DeepSpeed#581"];
     Cancellation "cancellation" Class
         "The variance is computed as E(x²) − E(x)², which cancels where the mean is large.",
         "Inputs with a mean of a few thousand standard deviations come out with the wrong scale, as zeros or as NaN.",
@@ -180,15 +180,15 @@ flags! {
     Empty "empty" Topic "A tensor without elements.", "", ["pytorch/pytorch#29578"];
     MemoryFormat "memory_format" Topic
         "The same values in another memory layout: channels last, strided, offset.",
-        "", ["pytorch/pytorch#62594", "pytorch/pytorch#175189", "pytorch/pytorch#174345"];
+        "", ["pytorch/pytorch#62594", "pytorch/pytorch#115940", "pytorch/pytorch#175189", "pytorch/pytorch#174345"];
     ConstantGroup "constant_group" Topic
         "A group whose values are all equal: the exact output is the bias.",
-        "", ["microsoft/onnxruntime#21935", "pytorch/pytorch#94288"];
+        "", ["microsoft/onnxruntime#21935", "pytorch/pytorch#94288", "pytorch/pytorch#188372", "pytorch/pytorch#98075"];
     LargeMean "large_mean" Topic "A mean of many standard deviations.", "", ["pytorch/pytorch#51102"];
     Outlier "outlier" Topic "One outlier among n values: |y| reaches √(n−1) (Samuelson 1968).", "", [];
     Range "range" Topic
         "Values near the ends of the range: squares overflow or underflow.",
-        "", ["pytorch/pytorch#162489"];
+        "", ["pytorch/pytorch#162489", "pytorch/pytorch#133085"];
     MixedTypes "mixed_types" Topic
         "Parameters and statistics in F32 with a half-precision input.",
         "", ["pytorch/pytorch#156513"];

@@ -130,7 +130,14 @@ pub struct MalformedStep {
 impl Step {
     /// A forward call in evaluation mode, contiguous, without gradients.
     pub fn forward(operation: Operation, tensors: Tensors) -> Step {
-        Step { operation, mode: Mode::Eval, layout: Layout::default(), gradients: false, double_backward: false, tensors }
+        Step {
+            operation,
+            mode: Mode::Eval,
+            layout: Layout::default(),
+            gradients: false,
+            double_backward: false,
+            tensors,
+        }
     }
 
     /// Checks that the tensors are the operation's: the required ones there, none unknown, counters I64 scalars, all
@@ -221,9 +228,7 @@ impl Step {
     /// twice, its tensor's.
     pub fn output_dtype(&self, name: &str) -> DataType {
         let gradient = name.strip_prefix("grad_").or(name.strip_prefix("grad2_"));
-        self.tensors
-            .get(gradient.unwrap_or(name))
-            .map_or_else(|| self.tensors["input"].dtype(), Tensor::dtype)
+        self.tensors.get(gradient.unwrap_or(name)).map_or_else(|| self.tensors["input"].dtype(), Tensor::dtype)
     }
 }
 

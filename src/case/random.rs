@@ -29,8 +29,8 @@ pub fn step(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> 
         _ => other(values, name, dtype, groups),
     };
     match values.below(16) {
-        0..3 => step.with_gradients(values),
-        3 => step.with_double_backward(values),
+        0..2 => step.with_gradients(values),
+        2..5 => step.with_double_backward(values),
         _ => step,
     }
 }

@@ -23,10 +23,8 @@ impl Step {
     pub fn with_double_backward(self, values: &mut Values) -> Step {
         let mut step = self.with_gradients(values);
         step.double_backward = true;
-        let directions: Vec<(String, Tensor)> = step
-            .directions()
-            .map(|(name, tensor)| (name, normals(values, tensor.dtype(), tensor.shape())))
-            .collect();
+        let directions: Vec<(String, Tensor)> =
+            step.directions().map(|(name, tensor)| (name, normals(values, tensor.dtype(), tensor.shape()))).collect();
         step.tensors.extend(directions);
         step
     }

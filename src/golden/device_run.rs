@@ -80,10 +80,7 @@ fn tars(paths: &[PathBuf]) -> Result<Vec<PathBuf>, GoldenError> {
     Ok(tars)
 }
 
-fn read_tar(
-    path: &Path,
-    recordings: &mut BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-) -> Result<(), GoldenError> {
+fn read_tar(path: &Path, recordings: &mut BTreeMap<String, BTreeMap<String, Vec<u8>>>) -> Result<(), GoldenError> {
     let wrong = |reason: String| contradictory(format!("{}: {reason}", path.display()));
     let file = File::open(path).map_err(|error| io_error(path, error))?;
     let size = file.metadata().map_err(|error| io_error(path, error))?.len();

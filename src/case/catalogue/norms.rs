@@ -41,7 +41,11 @@ fn responses(maker: &mut Maker, dtype: DataType) {
             let name = format!("local_response_norm-{}-{label}-{rank}", short(dtype));
             let input = values(&name, shape, 0.5, 1.0);
             let step = Call::new(response, dtype).input(shape, input).step();
-            maker.add_all(name, "A window over the channels, longer to the left where its size is even.", &[], step);
+            if rank == "3d" {
+                let comment = "A window over the channels, differentiated twice.";
+                maker.add_double_backward(&name, comment, &[], &step);
+            }
+            maker.add_both(name, "A window over the channels, longer to the left where its size is even.", &[], step);
         }
         let map = Operation::CrossMapLrn(CrossMapLrn { size, alpha, beta, k });
         let name = format!("cross_map_lrn-{}-{label}", short(dtype));

@@ -3,6 +3,7 @@
 use super::batch_norm::operation as batch_norm;
 use super::{Call, Maker, short};
 use crate::arithmetic::DataType;
+use crate::arithmetic::format::power_of_two;
 use crate::case::Flag;
 use crate::case::values::Values;
 use crate::operation::{Dialect, GroupNorm, LayerNorm, Operation, RmsNorm};
@@ -69,6 +70,17 @@ fn boundary(maker: &mut Maker, dtype: DataType) {
         let name = format!("{label}-{}-values-1", short(dtype));
         let step = Call::new(operation, dtype).input(&[3, 1], values(&name, &[3, 1])).step();
         maker.add_step(name, "One value per group is answered: its deviation is 0.", &[Flag::BatchOne], step);
+    }
+    for (label, weight) in [("large", 1.0), ("large-weight", power_of_two(34))] {
+        if dtype == DataType::F16 {
+            continue;
+        }
+        let name = format!("layer_norm-{}-one-value-{label}", short(dtype));
+        let input = values(&name, &[3, 1]).into_iter().map(|x| x * power_of_two(20)).collect();
+        let call = Call::new(layer_norm(&[1]), dtype).parameter("weight", &[1], vec![weight]);
+        let step = call.parameter("bias", &[1], vec![0.5]).input(&[3, 1], input).step();
+        let comment = "One large value per group: the output is the bias and every gradient but the bias's is 0.";
+        maker.add_both(name, comment, &[Flag::BatchOne, Flag::ConstantGroup], step);
     }
     let name = format!("rms_norm-{}-eps-null", short(dtype));
     let input = values(&name, &[4, 6]).into_iter().map(|x| x / 4096.0).collect();

@@ -1,21 +1,17 @@
 //! The checklist.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
+use super::claims::{self, OPTIONS, claims};
 use super::conversation::{Conversation, request_document};
 use super::requests::{Question, answerable, empty, kinds, large, needing, plan, smallest, untouched_state};
 use super::{Check, Finding};
 use crate::arithmetic::DataType;
 use crate::case::{Answer, Step};
 use crate::golden::{self, Document};
-use crate::operation::{Dialect, Operation, RefusalKind};
+use crate::operation::RefusalKind;
 use crate::subject::{Fault, Hello};
 use crate::tensor::Tensors;
-
-/// The options that there are.
-const OPTIONS: [&str; 4] = ["gradients", "double_backward", "channels_last", "strided"];
 
 /// The kinds of refusal that the catalogue has cases of.
 const KINDS: [RefusalKind; 5] =
@@ -26,11 +22,9 @@ pub(super) fn run(conversation: &mut Conversation, hello: &Hello) -> Vec<Check> 
     let mut checks = Vec::new();
     let mut add = |rule: &str, finding: Finding| checks.push(Check { rule: rule.to_owned(), finding });
 
-    add("it says who it is, with a name", name(hello));
-    add("it claims operations that the suite knows", operations(hello));
-    add("it claims data types that an input can have", dtypes(hello));
-    add("it claims options that there are", options(hello));
-    add("it claims dialects that there are, of operations that it claims", dialects(hello));
+    for (rule, finding) in claims::run(hello) {
+        add(rule, finding);
+    }
     add("it ignores keys of a hello that it does not know", hello_with_more(conversation, hello));
 
     for name in &hello.operations {
@@ -76,71 +70,6 @@ pub(super) fn run(conversation: &mut Conversation, hello: &Hello) -> Vec<Check> 
     checks
 }
 
-// --- The hello
-
-fn name(hello: &Hello) -> Finding {
-    match hello.name.trim() {
-        "" => Finding::failed("its name is empty", r#""name": "my layer""#),
-        _ => Finding::Ok,
-    }
-}
-
-fn operations(hello: &Hello) -> Finding {
-    let unknown: Vec<_> = hello.operations.iter().filter(|name| !Operation::NAMES.contains(&name.as_str())).collect();
-    let distinct: BTreeSet<_> = hello.operations.iter().collect();
-    let right = format!("some of {}", Operation::NAMES.join(", "));
-    if hello.operations.is_empty() {
-        Finding::failed("it claims none, so it would be asked nothing", right)
-    } else if !unknown.is_empty() {
-        Finding::failed(format!("it claims {unknown:?}, which would never be asked"), right)
-    } else if distinct.len() < hello.operations.len() {
-        Finding::failed("it claims one twice", "each operation once")
-    } else {
-        Finding::Ok
-    }
-}
-
-fn dtypes(hello: &Hello) -> Finding {
-    let right = "some of F64, F32, F16, BF16";
-    if hello.dtypes.is_empty() {
-        Finding::failed("it claims none, so it would be asked nothing", right)
-    } else if hello.dtypes.contains(&DataType::I64) {
-        Finding::failed("it claims I64, which is for counters alone", right)
-    } else {
-        Finding::Ok
-    }
-}
-
-fn options(hello: &Hello) -> Finding {
-    let unknown: Vec<_> = hello.options.iter().filter(|name| !OPTIONS.contains(&name.as_str())).collect();
-    if !unknown.is_empty() {
-        Finding::failed(format!("it claims {unknown:?}"), format!("some of {}, or none", OPTIONS.join(", ")))
-    } else if claims(hello, "double_backward") && !claims(hello, "gradients") {
-        Finding::failed("it claims double_backward but not gradients", "both: a request for the one asks for the other")
-    } else {
-        Finding::Ok
-    }
-}
-
-fn dialects(hello: &Hello) -> Finding {
-    for (operation, dialects) in &hello.dialects {
-        if !hello.operations.contains(operation) {
-            return Finding::failed(
-                format!("it has dialects of {operation:?}, which it does not claim"),
-                "claim both or neither",
-            );
-        }
-        let known = |name: &&String| serde_json::from_value::<Dialect>(Value::from(name.as_str())).is_ok();
-        if let Some(unknown) = dialects.iter().find(|name| !known(name)) {
-            return Finding::failed(
-                format!("it has the dialect {unknown:?} of {operation}, which would never be asked"),
-                "`normative check --help` lists the dialects",
-            );
-        }
-    }
-    Finding::Ok
-}
-
 fn hello_with_more(conversation: &mut Conversation, hello: &Hello) -> Finding {
     let metadata = json!({"surprise": [1, {"a": null}], "type": "hello", "normative": golden::VERSION});
     match conversation.hello(Document { metadata, tensors: Tensors::new() }.write()) {
@@ -148,10 +77,6 @@ fn hello_with_more(conversation: &mut Conversation, hello: &Hello) -> Finding {
         Ok(_) => Finding::failed("it says another hello than before", "the same hello in every process"),
         Err(fault) => Finding::failed(fault, "the same hello as without them"),
     }
-}
-
-fn claims(hello: &Hello, option: &str) -> bool {
-    hello.options.iter().any(|name| name == option)
 }
 
 // --- Answers

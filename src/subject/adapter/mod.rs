@@ -5,6 +5,7 @@
 //! call leaves alone: it must come back bit by bit.
 
 mod checks;
+mod claims;
 mod conversation;
 mod requests;
 
