@@ -35,9 +35,11 @@ pub mod conformance;
 pub mod fuzzing;
 pub mod golden;
 pub mod judge;
+mod layer;
 pub mod operation;
 pub mod report;
 pub mod subject;
 mod tensor;
 
+pub use layer::{Check, Element, Layer, LayerAnswer, LayerCall, assert_conformant};
 pub use tensor::{NotATensor, Tensor, Tensors};

@@ -29,7 +29,7 @@ fn command(behaviour: &str) -> String {
     shell_words::join([program.to_str().expect("a path in UTF-8"), behaviour])
 }
 
-fn pool(command: &str, case: Duration) -> Pool {
+fn pool(command: &str, case: Duration) -> Pool<'static> {
     let timeouts = Timeouts { hello: LONG, case };
     Pool::start(NonZeroUsize::MIN, &|| Ok(Box::new(Program::start(command, timeouts)?))).unwrap()
 }

@@ -14,16 +14,18 @@ use crate::subject::{Builtin, Fault, Pool, Program, Subject, Timeouts};
 ///
 /// # Errors
 /// The fault of a program that does not start or says no hello.
-pub(super) fn start(asked: &Asked, options: &RunOptions) -> Result<Pool, Fault> {
+pub(super) fn start(asked: &Asked, options: &RunOptions) -> Result<Pool<'static>, Fault> {
     let default = match asked {
         Asked::Program(_) => NonZeroUsize::MIN,
-        Asked::Builtin(_) => thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        Asked::Builtin(_) | Asked::Layer(_) => thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
     let timeouts = Timeouts { case: options.timeout, ..Timeouts::default() };
     Pool::start(options.jobs.unwrap_or(default), &|| {
         Ok(match asked {
             Asked::Program(command) => Box::new(Program::start(command, timeouts)?) as Box<dyn Subject>,
-            Asked::Builtin(name) => Box::new(Builtin::new(name).expect("the options take no other name")),
+            Asked::Builtin(name) | Asked::Layer(name) => {
+                Box::new(Builtin::new(name).expect("the options take no other name"))
+            }
         })
     })
 }

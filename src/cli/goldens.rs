@@ -169,9 +169,7 @@ fn golden_files(folder: &Path) -> usize {
 /// # Errors
 /// Wrong usage if it cannot be read or is no list.
 pub(super) fn known<'a>(path: &Path, cases: impl Iterator<Item = &'a Case>) -> Result<Expectations, Stop> {
-    let list = KnownList::load(path).map_err(|error| Stop::usage(format!("--known {}", placed(path, error))))?;
-    let universe = Some(cases.map(|case| case.name.clone()).collect());
-    Ok(Expectations { list, path: path.to_owned(), recordings: None, universe })
+    Expectations::load(path, cases).map_err(|error| Stop::usage(format!("--known {}", placed(path, error))))
 }
 
 /// The error with its file, which some have already.

@@ -81,7 +81,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(kind: RefusalKind, message: impl Into<String>) -> Refusal {
+    /// A refusal that says what was wrong and what would be right.
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Refusal {
         Refusal { kind, message: message.into() }
     }
 }
@@ -145,7 +146,7 @@ pub struct Signature {
 }
 
 /// A norm variant, defined once for every arithmetic.
-pub trait Definition {
+pub trait Definition: 'static {
     /// The name in the protocol, in snake case.
     const NAME: &'static str;
 
@@ -250,6 +251,11 @@ macro_rules! operations {
             /// The name in the protocol, in snake case.
             pub fn name(&self) -> &'static str {
                 match self { $(Operation::$variant(_) => <$variant as Definition>::NAME,)* }
+            }
+
+            /// The definition, whichever it is.
+            pub fn definition(&self) -> &dyn std::any::Any {
+                match self { $(Operation::$variant(definition) => definition,)* }
             }
 
             /// The tensors that go in and come out.

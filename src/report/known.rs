@@ -1,11 +1,12 @@
 //! Expected failures: which verdicts they cover, which entries are stale, and drafts of new lists.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Report;
+use crate::case::Case;
 use crate::conformance::Verdict;
-use crate::golden::{Entry, Key, KnownList, glob_match};
+use crate::golden::{Entry, Key, KnownError, KnownList, glob_match};
 use crate::judge::Outcome;
 
 /// A list of expected failures, and what it speaks of.
@@ -69,6 +70,15 @@ impl Report {
 }
 
 impl Expectations {
+    /// A list in the file `path` that speaks of every verdict over `cases`.
+    ///
+    /// # Errors
+    /// As [`KnownList::load`].
+    pub fn load<'a>(path: &Path, cases: impl IntoIterator<Item = &'a Case>) -> Result<Expectations, KnownError> {
+        let universe = Some(cases.into_iter().map(|case| case.name.clone()).collect());
+        Ok(Expectations { list: KnownList::load(path)?, path: path.to_owned(), recordings: None, universe })
+    }
+
     fn covers(&self, verdict: &Verdict) -> bool {
         let beside = |names: &Vec<String>| verdict.recording.as_ref().is_some_and(|name| names.contains(name));
         self.recordings.as_ref().is_none_or(beside)

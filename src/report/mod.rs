@@ -81,6 +81,8 @@ pub enum Asked {
     Program(String),
     /// A subject that is compiled in.
     Builtin(String),
+    /// A layer in Rust, judged from a test.
+    Layer(String),
 }
 
 /// A folder of golden files.
@@ -240,11 +242,12 @@ impl Exhibit {
 }
 
 impl Asked {
-    /// The option that asks it, quoted for a shell.
+    /// The option that asks it, quoted for a shell; or what it is where no command asks it.
     pub fn option(&self) -> String {
         match self {
             Asked::Program(command) => format!("--subject {}", shell_words::quote(command)),
             Asked::Builtin(name) => format!("--builtin {name}"),
+            Asked::Layer(name) => format!("{name}, a layer in Rust"),
         }
     }
 
@@ -253,6 +256,7 @@ impl Asked {
         match self {
             Asked::Program(command) => ("command".to_owned(), command.clone()),
             Asked::Builtin(name) => ("builtin".to_owned(), name.clone()),
+            Asked::Layer(name) => ("layer".to_owned(), name.clone()),
         }
     }
 }

@@ -29,15 +29,24 @@ pub struct CaseRun {
 /// The rules for giving up hold for all of them together: five faults in one operation and the rest of its cases are
 /// not run; three hellos in a row that fail, or deaths on three operations in a row, and no case is run any more.
 /// With one subject, which cases these are depends on nothing but the subject.
-pub struct Pool {
-    subjects: Vec<Box<dyn Subject>>,
+pub struct Pool<'a> {
+    subjects: Vec<Box<dyn Subject + 'a>>,
     patience: Mutex<Patience>,
 }
 
-impl Pool {
+impl<'a> Pool<'a> {
     /// A pool of one.
-    pub fn of(subject: Box<dyn Subject>) -> Pool {
-        Pool { subjects: vec![subject], patience: Mutex::default() }
+    pub fn of(subject: Box<dyn Subject + 'a>) -> Pool<'a> {
+        Pool::sharing(vec![subject])
+    }
+
+    /// A pool of these, which are of one kind.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn sharing(subjects: Vec<Box<dyn Subject + 'a>>) -> Pool<'a> {
+        assert!(!subjects.is_empty(), "a pool has a subject");
+        Pool { subjects, patience: Mutex::default() }
     }
 
     /// `jobs` subjects, made at the same time.
@@ -46,8 +55,8 @@ impl Pool {
     /// The first fault of `make`, if it fails.
     pub fn start(
         jobs: NonZeroUsize,
-        make: &(dyn Fn() -> Result<Box<dyn Subject>, Fault> + Sync),
-    ) -> Result<Pool, Fault> {
+        make: &(dyn Fn() -> Result<Box<dyn Subject + 'a>, Fault> + Sync),
+    ) -> Result<Pool<'a>, Fault> {
         let subjects: Result<Vec<_>, Fault> = thread::scope(|scope| {
             let started: Vec<_> = (0..jobs.get()).map(|_| scope.spawn(make)).collect();
             started.into_iter().map(join).collect()
@@ -70,7 +79,7 @@ impl Pool {
     pub fn run(&mut self, cases: &[&Case], progress: &(dyn Fn(usize) + Sync)) -> Vec<CaseRun> {
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let patience = &self.patience;
-        let work = |subject: &mut Box<dyn Subject>| {
+        let work = |subject: &mut Box<dyn Subject + 'a>| {
             let mut runs = Vec::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
