@@ -309,7 +309,7 @@ class _Numpy:
         return view
 
     def store(self, value: Any, dtype: str | None) -> RawTensor:
-        if _is_torch(value):
+        if is_torch(value):
             return _store_torch(value)
         array = _as_numpy(value)
         if dtype == "BF16" and not _bfloat16 and array.dtype in (np.float32, np.float64):
@@ -375,7 +375,8 @@ class _Torch:
         return _store_torch(self._torch.as_tensor(value))
 
 
-def _is_torch(value: Any) -> bool:
+def is_torch(value: Any) -> bool:
+    """Whether it is a torch tensor; torch is not imported for it."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from . import STATE, Handler, Request, Unsupported
+from . import STATE, Handler, Request, Unsupported, is_torch
 
 __all__ = ["Layer", "NotImportable", "handler", "is_module_class", "load", "reference"]
 
@@ -183,6 +183,8 @@ def _described(request: Request) -> dict[str, Any]:
         "track_running_stats": "running_mean" in request.tensors,
         "training": request.mode == "train",
         "mode": request.mode,
+        "gradients": request.gradients,
+        "grad_output": request.tensors.get("grad_output.output"),
     }
 
 
@@ -206,8 +208,12 @@ def _name(layer: Layer) -> str:
 
 
 def _wants_gradients(layer: Layer, request: Request) -> bool:
-    """Whether a function of torch tensors is to be differentiated: it then becomes a module."""
-    return request.gradients and bool({"input", "x"} & set(inspect.signature(layer).parameters))
+    """Whether a function of torch tensors is to be differentiated: it then becomes a module.
+
+    Another one returns its gradients itself, where ``gradients`` asks for them.
+    """
+    takes_input = bool({"input", "x"} & set(inspect.signature(layer).parameters))
+    return request.gradients and takes_input and is_torch(request.tensors["input"])
 
 
 def _call_module(module: Any, request: Request, names: Mapping[str, str]) -> Mapping[str, Any]:

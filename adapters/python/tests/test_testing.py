@@ -270,6 +270,18 @@ def test_what_a_function_lacks_is_said() -> None:
     assert "pair returns a tuple; it returns the output, or a dict" in reply.message["message"]
 
 
+def test_a_function_of_numpy_arrays_returns_its_gradients() -> None:
+    def scaled(x: Any, weight: Any, gradients: bool, grad_output: Any) -> Any:
+        return {"output": x * weight, **({"grad_input": grad_output * weight} if gradients else {})}
+
+    tensors = {"input": pack([[1.0, 2.0]]), "weight": pack([3.0, 4.0])}
+    rest = {"normalized_shape": [2], "eps": 1e-5}
+    assert list(in_process(subject(scaled, "rms_norm"), "rms_norm", tensors, **rest).raw) == ["output"]
+    tensors["grad_output.output"] = pack([[1.0, 1.0]])
+    reply = in_process(subject(scaled, "rms_norm"), "rms_norm", tensors, gradients=True, **rest)
+    assert reply["grad_input"].tolist() == [[3.0, 4.0]]
+
+
 def test_state_may_change_in_place() -> None:
     def counting(x: Any, running_mean: Any, running_var: Any, num_batches_tracked: Any) -> Any:
         num_batches_tracked += 1
