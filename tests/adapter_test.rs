@@ -97,7 +97,7 @@ fn what_it_cannot_do_is_unsupported() {
     );
     let (status, text) = test(&hostile("answers what it does not claim"), "20");
     let failed = marked(&text, "FAILED");
-    assert_eq!((status, failed.len()), (1, 4), "{text}");
+    assert_eq!((status, failed.len()), (1, 5), "{text}");
     assert!(failed.iter().all(|line| line.starts_with("it replies `unsupported` to ")), "{text}");
 }
 

@@ -46,12 +46,16 @@ pub(super) fn kinds(hello: &Hello, name: &str) -> Vec<Question> {
         .collect()
 }
 
-/// The smallest step that needs `option`, and nothing else that the hello does not claim.
+/// The smallest step that needs `option` and nothing else that the hello does not claim, but that double backward needs
+/// gradients.
 pub(super) fn needing(hello: &Hello, option: &str) -> Option<Question> {
-    let mut with = hello.clone();
-    with.options.push(option.to_owned());
     let mut without = hello.clone();
     without.options.retain(|name| name != option);
+    if option == "double_backward" {
+        without.options.push("gradients".to_owned());
+    }
+    let mut with = without.clone();
+    with.options.push(option.to_owned());
     let needs = |step: &Step| matches!(without.lacks(step), Some(Skipped::Option(name)) if name == option);
     answerable(&with, needs)
 }
