@@ -8,6 +8,7 @@ pub mod preconditions;
 pub mod random;
 mod seeded;
 mod shaped;
+pub(crate) mod simpler;
 pub mod values;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::thread;
 
-use super::options::RunOptions;
+use super::options::{ReportOptions, RunOptions};
 use super::progress::Progress;
 use crate::case::Case;
 use crate::conformance::check;
@@ -31,18 +31,31 @@ pub(super) fn start(asked: &Asked, options: &RunOptions) -> Result<Pool<'static>
 }
 
 /// Has the subject answer `cases`, and adds the verdicts to the report. A subject that does not start is in the report
-/// as one that was given up.
-pub(super) fn judge(report: &mut Report, asked: &Asked, options: &RunOptions, cases: &[&Case]) {
+/// as one that was given up; one that does can be asked more.
+pub(super) fn judge(
+    report: &mut Report,
+    asked: &Asked,
+    options: &RunOptions,
+    cases: &[&Case],
+) -> Option<Pool<'static>> {
     let mut pool = match start(asked, options) {
         Ok(pool) => pool,
         Err(fault) => {
             report.subject = Some((asked.clone(), None));
             report.gave_up = Some(fault.to_string());
             report.not_run = cases.len();
-            return;
+            return None;
         }
     };
     let progress = Progress::new("cases", cases.len());
     let (verdicts, runs) = check(&mut pool, cases, &|done| progress.tell(done));
     report.add_runs(asked.clone(), &pool, cases, verdicts, runs);
+    Some(pool)
+}
+
+/// Makes the failures that the report shows in full smaller.
+pub(super) fn reduce(report: &mut Report, pool: Option<Pool<'_>>, options: &ReportOptions) {
+    if let Some(mut pool) = pool.filter(|_| options.shrink > 0) {
+        report.reduce(&mut pool, options.errors, options.shrink);
+    }
 }

@@ -11,6 +11,7 @@ use super::{Stop, ask};
 use crate::case::{Case, catalogue};
 use crate::golden::Key;
 use crate::report::{Asked, Expectations, Report, Status, write_counterexamples};
+use crate::subject::Pool;
 
 /// Judges a layer on the whole catalogue; without a subject, the suite itself.
 ///
@@ -47,12 +48,11 @@ Examples:
 pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop> {
     let Arguments { subject, selection, judging, .. } = arguments;
     let mut report = Report { seed: judging.seed, strict: judging.strict, ..Report::default() };
-    let expectations = match subject.asked() {
+    let (expectations, pool) = match subject.asked() {
         Some(asked) => {
             let cases = selection.pick(catalogue::cases())?;
             let expectations = expectations(judging, catalogue::cases().iter())?;
-            ask::judge(&mut report, &asked, &arguments.run, &cases);
-            expectations
+            (expectations, ask::judge(&mut report, &asked, &arguments.run, &cases))
         }
         None => check_itself(arguments, &mut report)?,
     };
@@ -60,6 +60,7 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
     if let Some(path) = &judging.write_known {
         write_file(path, &draft.write(Key::Known))?;
     }
+    ask::reduce(&mut report, pool, &arguments.report);
     if let Err(error) = write_counterexamples(&mut report, &arguments.failures, arguments.report.errors) {
         warn(&format!("no counterexamples: {error}"));
     }
@@ -67,7 +68,10 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
 }
 
 /// The recordings, and the reference on the catalogue.
-fn check_itself(arguments: &Arguments, report: &mut Report) -> Result<Vec<Expectations>, Stop> {
+fn check_itself(
+    arguments: &Arguments,
+    report: &mut Report,
+) -> Result<(Vec<Expectations>, Option<Pool<'static>>), Stop> {
     let folder = default_folder();
     let goldens = Goldens::below(&folder);
     let all = || goldens.cases().chain(catalogue::cases());
@@ -79,8 +83,8 @@ fn check_itself(arguments: &Arguments, report: &mut Report) -> Result<Vec<Expect
     }
     expectations.extend(goldens.judge(report, &arguments.selection));
     let cases: Vec<&Case> = catalogue::cases().iter().filter(|case| arguments.selection.picks(case)).collect();
-    ask::judge(report, &Asked::Builtin("reference".to_owned()), &arguments.run, &cases);
-    Ok(expectations)
+    let pool = ask::judge(report, &Asked::Builtin("reference".to_owned()), &arguments.run, &cases);
+    Ok((expectations, pool))
 }
 
 /// The list given to `--known`, if one was; it speaks of `cases`.

@@ -142,6 +142,9 @@ pub(super) struct ReportOptions {
     /// Shows at most this many kinds of failures in full, and writes as many counterexamples.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub errors: usize,
+    /// Asks the subject at most this often to make a failing case smaller; 0 leaves it as it is.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub shrink: usize,
 }
 
 /// The form of a report.

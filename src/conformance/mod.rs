@@ -2,6 +2,7 @@
 
 mod nearest;
 pub mod power;
+mod shrink;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 pub use nearest::{Nearest, explains, nearest};
+pub use shrink::shrink;
 
 use crate::arithmetic::DataType;
 use crate::case::{Answer, Case, Declared, Flag, FlagKind, Hello, Level, Request};

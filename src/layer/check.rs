@@ -17,6 +17,9 @@ use crate::tensor::Tensor;
 /// Kinds of failures that are shown in full.
 const SHOWN: usize = 8;
 
+/// How often a layer is asked to make a failing case smaller.
+const ASKS: usize = 200;
+
 /// Judges a layer on the whole catalogue.
 ///
 /// # Panics
@@ -108,6 +111,7 @@ impl<'a, L: Layer> Check<'a, L> {
             let list = Expectations::load(path, all);
             report.apply(&[list.unwrap_or_else(|error| panic!("{}: {error}", path.display()))]);
         }
+        report.reduce(&mut pool, SHOWN, ASKS);
         report
     }
 

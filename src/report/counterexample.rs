@@ -9,7 +9,8 @@ use crate::case::{Answer, Hello};
 use crate::golden::{GoldenError, GoldenFile, Provenance, RecordedCase};
 
 /// Writes failing cases into golden files `<folder>/<case>.safetensors`, at most `limit` of them, and names each file in
-/// its verdict. Gives back how many it wrote.
+/// its verdict; where a smaller case was found that fails in the same way, the file has that one. Gives back how many it
+/// wrote.
 ///
 /// First come the cases that the report shows in full, then the smallest of each operation and cause, then the second
 /// smallest, and so on. Failures of recordings are left out: they lie in files already. So are cases that were not asked.
@@ -26,7 +27,9 @@ pub fn write_counterexamples(report: &mut Report, folder: &Path, limit: usize) -
     fs::create_dir_all(folder).map_err(|error| io_error(folder, error))?;
     let mut written = 0;
     for index in chosen {
-        let Some(bytes) = file(report, &report.exhibits[&index]).and_then(|file| file.write().ok()) else { continue };
+        let exhibit = &report.exhibits[&index];
+        let exhibit = exhibit.smallest.as_ref().map_or(exhibit, |smallest| &smallest.1);
+        let Some(bytes) = file(report, exhibit).and_then(|file| file.write().ok()) else { continue };
         let path = folder.join(format!("{}.safetensors", report.verdicts[index].case));
         fs::write(&path, bytes).map_err(|error| io_error(&path, error))?;
         report.verdicts[index].replay = Some(path);

@@ -1,9 +1,12 @@
 //! A failure, as text: the first three lines say what is wrong with the layer to someone who does not know the suite.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::numpy::{Source, snippet};
 use super::paint::wrapped;
+use super::smallest::REDUCED;
 use super::{Cause, Exhibit, Group, Paint, Report, Tone, count, decimal, hexadecimal, multiple};
 use crate::case::{Flag, Step};
 use crate::conformance::Verdict;
@@ -18,11 +21,18 @@ pub(super) fn failure(report: &Report, group: &Group, paint: Paint) -> String {
     let verdict = &report.verdicts[group.members[0]];
     let mut parts = vec![headline(verdict, paint), meaning(report, verdict, &group.cause)];
     let exhibit = report.exhibits.get(&group.members[0]);
-    parts.extend(exhibit.map(|exhibit| exhibited(verdict, exhibit)));
+    // What is shown in full is the smallest case found, if any was.
+    let smallest = exhibit.and_then(|exhibit| exhibit.smallest.as_deref());
+    if let Some((_, smaller)) = smallest {
+        let (from, to) = (exhibit.map_or(0, Exhibit::elements), smaller.elements());
+        parts.push(format!("  reduced  from {from} numbers to {to}, and still wrong in the same way:"));
+    }
+    let shown = smallest.map(|(verdict, exhibit)| (verdict, exhibit)).or(exhibit.map(|exhibit| (verdict, exhibit)));
+    parts.extend(shown.map(|(shown, exhibit)| exhibited(shown, exhibit)));
     if let Some(path) = &verdict.replay {
         parts.push(format!("  replay   normative replay {}", shell_words::quote(&path.to_string_lossy())));
     }
-    parts.extend(exhibit.and_then(|exhibit| numpy(verdict, exhibit, paint)));
+    parts.extend(shown.and_then(|(shown, exhibit)| numpy(shown, exhibit, verdict.replay.as_deref(), paint)));
     parts.extend(others(report, group));
     parts.join("\n")
 }
@@ -93,7 +103,11 @@ fn exhibited(verdict: &Verdict, exhibit: &Exhibit) -> String {
     let call = &exhibit.steps[verdict.step].0.call;
     let steps = exhibit.case.steps.len();
     let step = if steps > 1 { format!(", step {} of 0 to {}", verdict.step, steps - 1) } else { String::new() };
-    let seed = if exhibit.file.is_some() { "recorded values" } else { "values made from the case's name" };
+    let seed = match &exhibit.file {
+        _ if exhibit.case.name.ends_with(REDUCED) => "values made simple",
+        Some(_) => "recorded values",
+        None => "values made from the case's name",
+    };
     let mut lines = vec![wrapped(&format!("{}{step}; {seed}", call_in_words(call)), 2)];
     lines.push(match &verdict.worst {
         Some(worst) => element(worst),
@@ -106,9 +120,9 @@ fn exhibited(verdict: &Verdict, exhibit: &Exhibit) -> String {
 }
 
 /// The snippet that computes the worst element.
-fn numpy(verdict: &Verdict, exhibit: &Exhibit, paint: Paint) -> Option<String> {
+fn numpy(verdict: &Verdict, exhibit: &Exhibit, replay: Option<&Path>, paint: Paint) -> Option<String> {
     let call = &exhibit.steps[verdict.step].0.call;
-    let file = exhibit.file.as_deref().or(verdict.replay.as_deref());
+    let file = exhibit.file.as_deref().or(replay);
     let source = Source { file, case: &verdict.case, step: verdict.step };
     let snippet = snippet(call, &Expected::of(call), verdict.worst.as_ref()?, true, source)?;
     let indented: Vec<String> = snippet.lines().map(|line| format!("    {line}")).collect();

@@ -23,6 +23,7 @@ mod number;
 mod numpy;
 pub(crate) mod paint;
 mod rows;
+mod smallest;
 mod text;
 
 use std::collections::BTreeMap;
@@ -107,6 +108,8 @@ pub struct Exhibit {
     pub declared: Declared,
     /// The golden file that it comes from.
     pub file: Option<PathBuf>,
+    /// The smallest case found that fails in the same way, with its verdict.
+    pub smallest: Option<Box<(Verdict, Exhibit)>>,
 }
 
 /// The number of verdicts of each kind. A failure that was expected is counted as `known`, and nowhere else.
@@ -152,7 +155,7 @@ impl Report {
         self.not_run += cases.len() - verdicts.len();
         let judged = cases.iter().zip(runs).filter(|(_, run)| !run.gave_up);
         for (verdict, (case, run)) in verdicts.into_iter().zip(judged) {
-            let exhibit = || Exhibit { case: (*case).clone(), steps: run.steps, declared, file: None };
+            let exhibit = || Exhibit { case: (*case).clone(), steps: run.steps, declared, file: None, smallest: None };
             self.add(verdict, exhibit);
         }
         self.subject = Some((asked, Some(hello.clone())));
@@ -169,7 +172,7 @@ impl Report {
                     let previous = steps.last().and_then(|(asked, answer)| Some((asked, answer.as_ref().ok()?)));
                     steps.push((case.request(step, previous), Ok(answer)));
                 }
-                Exhibit { case, steps, declared, file: Some(file) }
+                Exhibit { case, steps, declared, file: Some(file), smallest: None }
             };
             self.add(verdict, exhibit);
         }
