@@ -9,7 +9,7 @@ use crate::subject::{Builtin, Hello, Skipped, Subject};
 use crate::tensor::Tensor;
 
 /// A large input has this many bytes at least: many times what a pipe holds.
-const LARGE: usize = 4 << 20;
+const LARGE: usize = 1 << 20;
 
 /// A step to be asked, and the case that it begins.
 #[derive(Clone)]
@@ -20,8 +20,11 @@ pub(super) struct Question {
 
 /// The smallest first step of a required case that `wanted` takes.
 pub(super) fn smallest(wanted: impl Fn(&Step) -> bool) -> Option<Question> {
-    let cases = catalogue::cases().iter().filter(|case| case.level == Level::Required && wanted(&case.steps[0]));
-    cases.min_by_key(|case| elements(&case.steps[0])).map(question)
+    required(wanted).min_by_key(|case| elements(&case.steps[0])).map(question)
+}
+
+fn required(wanted: impl Fn(&Step) -> bool) -> impl Iterator<Item = &'static Case> {
+    catalogue::cases().iter().filter(move |case| case.level == Level::Required && wanted(&case.steps[0]))
 }
 
 /// The smallest step that must be answered and that `wanted` takes, among those that the hello claims.
@@ -66,11 +69,16 @@ pub(super) fn empty(hello: &Hello) -> Option<Question> {
     catalogue::cases().iter().find(wanted).map(question)
 }
 
-/// A step with an input of [`LARGE`] bytes: copies of one input behind each other, along dimension 0. If no operation
+/// A step with an input of [`LARGE`] bytes: copies of a long input behind each other, along dimension 0. If no operation
 /// that the hello claims can have it, the largest of the catalogue.
 pub(super) fn large(hello: &Hello) -> Option<Question> {
-    let claimed = |name: &str| answerable(hello, |step| step.operation.name() == name && !step.gradients);
-    let enlarged = hello.operations.iter().filter_map(|name| claimed(name)).find_map(|question| {
+    let longest = |name: &str| {
+        let plain = |step: &Step| step.operation.name() == name && !step.gradients;
+        let steps = required(|step| plain(step) && hello.lacks(step).is_none() && plan(step).is_ok());
+        // Few long groups rather than many short ones: it is the bytes that are many, not the calls of a kernel.
+        steps.filter(|case| !case.steps[0].tensors["input"].is_empty()).max_by_key(|case| elements(&case.steps[0]))
+    };
+    let enlarged = hello.operations.iter().filter_map(|name| longest(name)).map(question).find_map(|question| {
         let input = &question.call.tensors["input"];
         let copies = LARGE.div_ceil(input.len() * input.dtype().size());
         let mut shape = input.shape().to_vec();
