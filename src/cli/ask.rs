@@ -6,7 +6,7 @@ use std::thread;
 use super::options::{ReportOptions, RunOptions};
 use super::progress::Progress;
 use crate::case::Case;
-use crate::conformance::check;
+use crate::conformance::{check, printable};
 use crate::report::{Asked, Report};
 use crate::subject::{Builtin, Fault, Pool, Program, Subject, Timeouts};
 
@@ -42,7 +42,7 @@ pub(super) fn judge(
         Ok(pool) => pool,
         Err(fault) => {
             report.subject = Some((asked.clone(), None));
-            report.gave_up = Some(fault.to_string());
+            report.gave_up = Some(printable(&fault.to_string()));
             report.not_run = cases.len();
             return None;
         }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Stop;
-use super::options::{Format, SelectionOptions};
+use super::options::SelectionOptions;
 use super::output::{print, table};
 use crate::case::{Case, Flag, Level, catalogue};
 use crate::report::{Rows, Status};
@@ -19,8 +19,8 @@ pub(super) struct Arguments {
     #[arg(value_enum, default_value_t = What::All)]
     what: What,
     /// The list's form.
-    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT")]
+    format: ListFormat,
     #[command(flatten)]
     selection: SelectionOptions,
 }
@@ -30,6 +30,15 @@ Examples:
   normative list flags
   normative list cases --flag momentum_sense --only '*-f32-*'
   normative list subjects --format json";
+
+/// The form of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ListFormat {
+    /// Tables for people.
+    Text,
+    /// For machines.
+    Json,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
@@ -61,12 +70,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
     .map(|(_, name, list)| (name, list(&cases)))
     .collect();
     let text = match arguments.format {
-        Format::Json => {
+        ListFormat::Json => {
             let mut object = serde_json::Map::from_iter([("catalogue".to_owned(), Value::from(catalogue::VERSION))]);
             object.extend(lists.into_iter().map(|(name, list)| (name.to_owned(), Value::from(list.json))));
             format!("{}\n", serde_json::to_string_pretty(&object).expect("lists are JSON"))
         }
-        Format::Text => {
+        ListFormat::Text => {
             let tables = lists.into_iter().map(|(_, list)| table(&list.rows) + "\n");
             tables.collect::<Vec<_>>().join("\n")
         }

@@ -154,6 +154,12 @@ pub(super) enum Format {
     Text,
     /// For machines: docs/report.schema.json describes it.
     Json,
+    /// For continuous integration: a test for each case.
+    Junit,
+    /// For GitHub: annotations, and a summary of the step where GITHUB_STEP_SUMMARY names its file.
+    Github,
+    /// A page for a browser, in one file.
+    Html,
 }
 
 #[cfg(test)]

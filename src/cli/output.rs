@@ -9,7 +9,10 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyl
 
 use super::Stop;
 use super::options::{Format, ReportOptions};
-use crate::report::{Paint, Report, Rows, Status, Tone, json, rows, summary_line, text};
+use crate::report::{
+    Paint, Report, Rows, Status, Tone, annotations, html, json, junit, markdown_cells, rows, step_summary,
+    summary_line, text,
+};
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -92,6 +95,12 @@ pub(super) fn publish(report: &Report, options: &ReportOptions, colors: Colors) 
     let content = match options.format {
         Format::Text => text(report, &table(&rows(report)), options.errors, paint),
         Format::Json => json(report),
+        Format::Junit => junit(report),
+        Format::Github => {
+            summarize_step(report, options.errors)?;
+            annotations(report, options.errors)
+        }
+        Format::Html => html(report, options.errors),
     };
     match &options.report {
         None => print(&content)?,
@@ -101,6 +110,17 @@ pub(super) fn publish(report: &Report, options: &ReportOptions, colors: Colors) 
         }
     }
     Ok(report.status())
+}
+
+/// Adds the report's summary to the file that GITHUB_STEP_SUMMARY names, if it names one.
+fn summarize_step(report: &Report, errors: usize) -> Result<(), Stop> {
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else { return Ok(()) };
+    let rows = rows(report);
+    let table = if rows.cells.is_empty() { String::new() } else { markdown(&rows.header, markdown_cells(&rows)) };
+    let summary = step_summary(report, &table, errors);
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+    file.and_then(|mut file| file.write_all(summary.as_bytes()))
+        .map_err(|error| Stop::incomplete(format!("{}: {error}", Path::new(&path).display())))
 }
 
 /// A line under the header, and no others.

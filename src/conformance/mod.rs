@@ -138,7 +138,7 @@ pub fn verdict_of_run(case: &Case, run: &CaseRun, declared: &Declared) -> Verdic
     let mut verdict = blank(case, Kind::Catalogue);
     if let Some(skipped) = &run.skipped {
         verdict.outcome = Outcome::Unsupported;
-        verdict.message = skipped.to_string();
+        verdict.message = printable(&skipped.to_string());
         return verdict;
     }
     for (step, (request, answer)) in run.steps.iter().enumerate() {
@@ -191,7 +191,7 @@ fn worse(verdict: &mut Verdict, step: usize, outcome: Outcome, message: String, 
     if outcome > verdict.outcome {
         verdict.outcome = outcome;
         verdict.step = step;
-        verdict.message = message;
+        verdict.message = printable(&message);
         verdict.worst = worst;
     }
 }
@@ -275,5 +275,33 @@ fn explanation(verdicts: &[Verdict]) -> Option<Flag> {
 pub fn title(hello: &Hello) -> String {
     let version = if hello.version.is_empty() { String::new() } else { format!(" {}", hello.version) };
     let device = if hello.device.is_empty() { String::new() } else { format!(" ({})", hello.device) };
-    format!("{}{version}{device}", hello.name)
+    printable(&format!("{}{version}{device}", hello.name)).replace('\n', "\\n")
+}
+
+/// Foreign text for a terminal or a page: control characters but the end of a line are escaped, so that a subject cannot
+/// write over what the suite says.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Characters that turn the direction of what follows would hide what is said as well.
+        let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c != '\n' && (c.is_control() || turns) {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_cannot_paint_over_the_report() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\nc\u{202e}é"), "a\\u{1b}[2Jb\\r\nc\\u{202e}é");
+        let text = r#"{"name": "n\u001b[31m\nCONFORMANT", "operations": [], "dtypes": []}"#;
+        assert_eq!(title(&serde_json::from_str(text).expect("a hello")), "n\\u{1b}[31m\\nCONFORMANT");
+    }
 }

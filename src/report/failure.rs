@@ -12,44 +12,105 @@ use crate::case::{Flag, Step};
 use crate::conformance::Verdict;
 use crate::judge::{Expected, Grade, Outcome, Worst};
 use crate::operation::Mode;
+use crate::subject::planted::Bug;
 
 /// Other cases of a group that are named.
 const NAMED: usize = 6;
 
 /// The smallest failure of a group in full, and how many others are like it.
 pub(super) fn failure(report: &Report, group: &Group, paint: Paint) -> String {
-    let verdict = &report.verdicts[group.members[0]];
-    let mut parts = vec![headline(verdict, paint), meaning(report, verdict, &group.cause)];
-    let exhibit = report.exhibits.get(&group.members[0]);
-    // What is shown in full is the smallest case found, if any was.
-    let smallest = exhibit.and_then(|exhibit| exhibit.smallest.as_deref());
-    if let Some((_, smaller)) = smallest {
-        let (from, to) = (exhibit.map_or(0, Exhibit::elements), smaller.elements());
-        parts.push(format!("  reduced  from {from} numbers to {to}, and still wrong in the same way:"));
-    }
-    let shown = smallest.map(|(verdict, exhibit)| (verdict, exhibit)).or(exhibit.map(|exhibit| (verdict, exhibit)));
-    parts.extend(shown.map(|(shown, exhibit)| exhibited(shown, exhibit)));
-    if let Some(path) = &verdict.replay {
-        parts.push(format!("  replay   normative replay {}", shell_words::quote(&path.to_string_lossy())));
-    }
-    parts.extend(shown.and_then(|(shown, exhibit)| numpy(shown, exhibit, verdict.replay.as_deref(), paint)));
-    parts.extend(others(report, group));
+    let account = Account::new(report, group);
+    let head = format!("{} {}", paint.tone(Tone::Bad, account.what), paint.tone(Tone::Strong, &account.case));
+    let mut parts =
+        vec![format!("{head}: {}", account.wrong), wrapped(&account.meaning, 2), wrapped(&account.effect, 2)];
+    parts.extend(account.reduced.map(|reduced| format!("  reduced  {reduced}:")));
+    parts.extend(account.call.map(|call| wrapped(&call, 2)));
+    parts.extend(
+        account.worst.map_or(account.message.map(|message| wrapped(&message, 2)), |worst| Some(element(worst))),
+    );
+    parts.extend(
+        account
+            .nearest
+            .map(|bug| format!("  nearest  the planted bug `{}` gives this answer, to within rounding", bug.name)),
+    );
+    parts.extend(account.replay.map(|replay| format!("  replay   {replay}")));
+    parts.extend(account.numpy.map(|snippet| {
+        let indented: Vec<String> = snippet.lines().map(|line| format!("    {line}")).collect();
+        format!("  numpy\n{}", paint.tone(Tone::Faint, indented.join("\n")))
+    }));
+    parts.extend(account.others.map(|others| wrapped(&others, 2)));
     parts.join("\n")
 }
 
-/// The case and what is wrong, in a line.
-fn headline(verdict: &Verdict, paint: Paint) -> String {
-    let wrong = match verdict.nearest_bug {
-        Some(bug) if verdict.matches_bug => bug.sentence.to_owned(),
-        _ => in_short(verdict),
-    };
-    let what = match verdict.outcome {
-        Outcome::Crash => "CRASH",
-        Outcome::Timeout => "TIMEOUT",
-        _ => "FAIL",
-    };
-    let recording = verdict.recording.as_ref().map_or(String::new(), |name| format!(" of {name}"));
-    format!("{} {}{recording}: {wrong}", paint.tone(Tone::Bad, what), paint.tone(Tone::Strong, &verdict.case))
+/// All that there is to say of a kind of failure, by its smallest case.
+pub(super) struct Account<'a> {
+    /// FAIL, CRASH or TIMEOUT.
+    pub what: &'static str,
+    /// The case, and the recording that it is of.
+    pub case: String,
+    /// What is wrong with the layer.
+    pub wrong: String,
+    /// What this kind of mistake is.
+    pub meaning: String,
+    /// What it does to a user.
+    pub effect: String,
+    /// How much the case that is shown was reduced.
+    pub reduced: Option<String>,
+    /// What was asked.
+    pub call: Option<String>,
+    /// The worst element of the answer.
+    pub worst: Option<&'a Worst>,
+    /// What is wrong where no element is.
+    pub message: Option<String>,
+    /// The planted bug that gives the same answer.
+    pub nearest: Option<&'static Bug>,
+    /// The command that runs it again.
+    pub replay: Option<String>,
+    /// A snippet that computes the worst element.
+    pub numpy: Option<String>,
+    /// The other failures of the kind.
+    pub others: Option<String>,
+}
+
+impl<'a> Account<'a> {
+    /// Of a group of failures.
+    pub fn new(report: &'a Report, group: &Group) -> Account<'a> {
+        let verdict = &report.verdicts[group.members[0]];
+        let exhibit = report.exhibits.get(&group.members[0]);
+        // What is shown in full is the smallest case found, if any was.
+        let smallest = exhibit.and_then(|exhibit| exhibit.smallest.as_deref());
+        let reduced = exhibit.zip(smallest).map(|(exhibit, (_, smaller))| {
+            let (from, to) = (exhibit.elements(), smaller.elements());
+            format!("from {} to {to}, and still wrong in the same way", count(from, "number"))
+        });
+        let shown = smallest.map(|(verdict, exhibit)| (verdict, exhibit)).or(exhibit.map(|exhibit| (verdict, exhibit)));
+        let deciding = shown.map_or(verdict, |(shown, _)| shown);
+        let bug = |verdict: &Verdict| verdict.nearest_bug.filter(|_| verdict.matches_bug);
+        let (meaning, effect) = meaning(report, verdict, &group.cause);
+        let recording = verdict.recording.as_ref().map_or(String::new(), |name| format!(" of {name}"));
+        Account {
+            what: match verdict.outcome {
+                Outcome::Crash => "CRASH",
+                Outcome::Timeout => "TIMEOUT",
+                _ => "FAIL",
+            },
+            case: format!("{}{recording}", verdict.case),
+            wrong: bug(verdict).map_or_else(|| in_short(verdict), |bug| bug.sentence.to_owned()),
+            meaning,
+            effect,
+            reduced,
+            call: shown.map(|(shown, exhibit)| asked(shown, exhibit)),
+            worst: deciding.worst.as_ref().filter(|_| shown.is_some()),
+            message: shown.is_some().then(|| deciding.message.clone()),
+            nearest: bug(deciding),
+            replay: verdict
+                .replay
+                .as_ref()
+                .map(|path| format!("normative replay {}", shell_words::quote(&path.to_string_lossy()))),
+            numpy: shown.and_then(|(shown, exhibit)| numpy(shown, exhibit, verdict.replay.as_deref())),
+            others: others(report, group),
+        }
+    }
 }
 
 fn in_short(verdict: &Verdict) -> String {
@@ -61,12 +122,11 @@ fn in_short(verdict: &Verdict) -> String {
 }
 
 /// What it means and does to a user, in two paragraphs.
-fn meaning(report: &Report, verdict: &Verdict, cause: &Cause) -> String {
-    let (meaning, effect) = match (cause, verdict.nearest_bug) {
+fn meaning(report: &Report, verdict: &Verdict, cause: &Cause) -> (String, String) {
+    match (cause, verdict.nearest_bug) {
         (Cause::Bug(_), Some(bug)) => of_flag(bug.flag),
         _ => unexplained(report, verdict),
-    };
-    format!("{}\n{}", wrapped(&meaning, 2), wrapped(&effect, 2))
+    }
 }
 
 /// What a bug class is, and what it does to a user.
@@ -98,8 +158,8 @@ fn unexplained(report: &Report, verdict: &Verdict) -> (String, String) {
     (format!("The case asks: {}", verdict.comment), format!("{known}{nearest}"))
 }
 
-/// What was asked and answered.
-fn exhibited(verdict: &Verdict, exhibit: &Exhibit) -> String {
+/// What was asked.
+fn asked(verdict: &Verdict, exhibit: &Exhibit) -> String {
     let call = &exhibit.steps[verdict.step].0.call;
     let steps = exhibit.case.steps.len();
     let step = if steps > 1 { format!(", step {} of 0 to {}", verdict.step, steps - 1) } else { String::new() };
@@ -108,25 +168,15 @@ fn exhibited(verdict: &Verdict, exhibit: &Exhibit) -> String {
         Some(_) => "recorded values",
         None => "values made from the case's name",
     };
-    let mut lines = vec![wrapped(&format!("{}{step}; {seed}", call_in_words(call)), 2)];
-    lines.push(match &verdict.worst {
-        Some(worst) => element(worst),
-        None => wrapped(&verdict.message, 2),
-    });
-    if let (Some(bug), true) = (verdict.nearest_bug, verdict.matches_bug) {
-        lines.push(format!("  nearest  the planted bug `{}` gives this answer, to within rounding", bug.name));
-    }
-    lines.join("\n")
+    format!("{}{step}; {seed}", call_in_words(call))
 }
 
 /// The snippet that computes the worst element.
-fn numpy(verdict: &Verdict, exhibit: &Exhibit, replay: Option<&Path>, paint: Paint) -> Option<String> {
+fn numpy(verdict: &Verdict, exhibit: &Exhibit, replay: Option<&Path>) -> Option<String> {
     let call = &exhibit.steps[verdict.step].0.call;
     let file = exhibit.file.as_deref().or(replay);
     let source = Source { file, case: &verdict.case, step: verdict.step };
-    let snippet = snippet(call, &Expected::of(call), verdict.worst.as_ref()?, true, source)?;
-    let indented: Vec<String> = snippet.lines().map(|line| format!("    {line}")).collect();
-    Some(format!("  numpy\n{}", paint.tone(Tone::Faint, indented.join("\n"))))
+    snippet(call, &Expected::of(call), verdict.worst.as_ref()?, true, source)
 }
 
 /// The worst element: expected, actual, error, bound and their ratio.
@@ -172,6 +222,5 @@ fn others(report: &Report, group: &Group) -> Option<String> {
     }
     let names: Vec<&str> = others.iter().take(NAMED).map(|&index| report.verdicts[index].case.as_str()).collect();
     let rest = if others.len() > NAMED { format!(" and {} more", others.len() - NAMED) } else { String::new() };
-    let text = format!("{} like it: {}{rest}", count(others.len(), "other failure"), names.join(", "));
-    Some(wrapped(&text, 2))
+    Some(format!("{} like it: {}{rest}", count(others.len(), "other failure"), names.join(", ")))
 }

@@ -17,7 +17,13 @@
 mod cause;
 mod counterexample;
 mod failure;
+#[cfg(feature = "cli")]
+mod github;
+#[cfg(feature = "cli")]
+mod html;
 mod json;
+#[cfg(feature = "cli")]
+mod junit;
 mod known;
 mod number;
 mod numpy;
@@ -34,16 +40,24 @@ use serde::Serialize;
 pub use cause::{Cause, Group};
 pub use counterexample::{asked_of, write_counterexamples};
 pub use failure::call_in_words;
+#[cfg(feature = "cli")]
+pub use github::{annotations, markdown_cells, step_summary};
+#[cfg(feature = "cli")]
+pub use html::html;
 pub use json::json;
+#[cfg(feature = "cli")]
+pub use junit::junit;
 pub use known::{Draft, Expectations, Stale};
 pub use number::{count, decimal, hexadecimal, multiple};
 pub use numpy::{Source, snippet};
 pub use paint::{Paint, Tone};
 pub use rows::{Rows, rows};
+#[cfg(feature = "cli")]
+use text::{diagnosis, troubles};
 pub use text::{summary_line, text};
 
 use crate::case::{Answer, Case, Declared, Hello, Request};
-use crate::conformance::Verdict;
+use crate::conformance::{Verdict, printable};
 use crate::golden::{Provenance, RecordedCase};
 use crate::judge::Outcome;
 use crate::subject::{CaseRun, Fault, Pool};
@@ -151,7 +165,7 @@ impl Report {
         assert_eq!(cases.len(), runs.len(), "a run for each case");
         let hello = pool.hello();
         let declared = hello.arithmetic.unwrap_or_default();
-        self.gave_up = pool.gave_up().map(|fault| fault.to_string());
+        self.gave_up = pool.gave_up().map(|fault| printable(&fault.to_string()));
         self.not_run += cases.len() - verdicts.len();
         let judged = cases.iter().zip(runs).filter(|(_, run)| !run.gave_up);
         for (verdict, (case, run)) in verdicts.into_iter().zip(judged) {

@@ -33,9 +33,9 @@ impl Paint {
 }
 
 /// The widest that running text gets.
-const WIDTH: usize = 100;
+const WIDTH: usize = 80;
 
-/// Running text in lines of at most 100 characters, each after `indent` spaces; no newline at the end.
+/// Running text in lines of at most 80 characters, each after `indent` spaces; no newline at the end.
 pub(crate) fn wrapped(text: &str, indent: usize) -> String {
     let margin = " ".repeat(indent);
     let mut lines: Vec<String> = Vec::new();

@@ -49,7 +49,7 @@ fn heading(report: &Report, paint: Paint) -> String {
 }
 
 /// What the failures look like, if anything failed.
-fn diagnosis(report: &Report, groups: &[Group], paint: Paint) -> Option<String> {
+pub(super) fn diagnosis(report: &Report, groups: &[Group], paint: Paint) -> Option<String> {
     let total: usize = groups.iter().map(|group| group.members.len()).sum();
     if total == 0 {
         return None;
@@ -161,7 +161,7 @@ fn worst_of(verdicts: &[&Verdict]) -> String {
 }
 
 /// What kept the run from saying more.
-fn troubles(report: &Report, paint: Paint) -> Vec<String> {
+pub(super) fn troubles(report: &Report, paint: Paint) -> Vec<String> {
     let mut lines = Vec::new();
     for (path, why) in &report.unreadable {
         lines.push(format!("{} {}: {why}", paint.tone(Tone::Bad, "golden:"), path.display()));
