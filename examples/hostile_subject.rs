@@ -1,7 +1,8 @@
 //! A subject that misbehaves on demand: `hostile_subject BEHAVIOUR [FILE]`.
 //!
-//! It answers every request with its input, which is well formed if not right, but misbehaves where it is asked for a
-//! group norm, or from the start. `tests/hostile_subjects.rs` shows that the suite names each misdeed and goes on.
+//! It answers every request that it claims with its input, which is well formed if not right, but misbehaves where it is
+//! asked for a group norm, or from the start, or at the ends of the protocol. `tests/hostile_subjects.rs` shows that the
+//! suite names each misdeed and goes on, `tests/adapter_test.rs` that `adapter test` finds it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use normative::arithmetic::DataType;
 use normative::case::{Answer, Step};
-use normative::golden::{read_frame, read_request, write_frame, write_hello_reply, write_reply};
+use normative::golden::{MessageError, read_frame, read_request, write_frame, write_hello_reply, write_reply};
+use normative::operation::{Refusal, RefusalKind};
 use normative::subject::Hello;
 use normative::{Tensor, Tensors};
 
@@ -24,36 +26,54 @@ fn main() -> io::Result<()> {
     }
     start(behaviour, file);
 
+    let mut calls = 0.0;
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     read_frame(&mut input, u64::MAX).map_err(io::Error::other)?;
-    write_frame(&mut output, &write_hello_reply(&hello()))?;
+    write_frame(&mut output, &write_hello_reply(&hello(behaviour)))?;
     if behaviour == "reads no request" {
         sleep();
     }
     while let Some(bytes) = read_frame(&mut input, u64::MAX).map_err(io::Error::other)? {
-        let (id, call) = read_request(&bytes).map_err(io::Error::other)?;
+        let (id, call) = match read_request(&bytes) {
+            Ok(request) => request,
+            Err(MessageError::Unknown { id: Some(id), .. }) if behaviour != "reads what it knows" => {
+                write_frame(&mut output, &write_reply(id, &Answer::Unsupported("unknown".into())))?;
+                continue;
+            }
+            Err(_) if behaviour == "ends well on garbage" => return Ok(()),
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        if let Some(lacking) = hello(behaviour).lacks(&call).filter(|_| behaviour != "answers what it does not claim") {
+            write_frame(&mut output, &write_reply(id, &Answer::Unsupported(lacking.to_string())))?;
+            continue;
+        }
         if call.operation.name() == "group_norm" || behaviour == "exits always" {
             misbehave(behaviour, file, id, &call, &mut output)?;
         } else {
-            write_frame(&mut output, &write_reply(id, &Answer::Tensors(answer(&call))))?;
+            let (id, answer) = misreply(behaviour, id, &call, &mut calls);
+            write_frame(&mut output, &write_reply(id, &answer))?;
         }
     }
-    if behaviour == "goes on after the end" {
-        sleep();
+    match behaviour {
+        "goes on after the end" => sleep(),
+        "fails at the end" => process::exit(9),
+        "prints at the end" => output.write_all(b"goodbye\n"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-fn hello() -> Hello {
+fn hello(behaviour: &str) -> Hello {
     let names = ["batch_norm", "layer_norm", "group_norm", "rms_norm"];
+    let more: &[&str] = if behaviour == "claims what there is not" { &["no_such_norm"] } else { &[] };
+    let options: &[&str] = if behaviour == "claims what there is not" { &["no_such_option"] } else { &[] };
     Hello {
-        name: "hostile".into(),
+        name: if behaviour == "has no name" { "".into() } else { "hostile".into() },
         version: "1".into(),
         device: "cpu".into(),
-        operations: names.map(str::to_owned).into(),
+        operations: names.iter().chain(more).map(|&name| name.to_owned()).collect(),
         dtypes: vec![DataType::F32],
         dialects: Default::default(),
-        options: Vec::new(),
+        options: options.iter().map(|&name| name.to_owned()).collect(),
         arithmetic: None,
         details: Default::default(),
     }
@@ -66,6 +86,34 @@ fn answer(call: &Step) -> Tensors {
     let mut tensors: Tensors = states.filter_map(sent).collect();
     tensors.insert("output".into(), call.tensors["input"].clone());
     tensors
+}
+
+/// The id and the answer of a reply that may be wrong in a small way. `calls` counts them.
+fn misreply(behaviour: &str, id: u64, call: &Step, calls: &mut f64) -> (u64, Answer) {
+    let mut tensors = answer(call);
+    let refused = |kind| Answer::Refused { refusal: Refusal { kind, message: "no".into() }, state: Tensors::new() };
+    *calls += 1.0;
+    match behaviour {
+        "cuts ids" => return (id & 0xffff_ffff, Answer::Tensors(tensors)),
+        "refuses everything" => return (id, refused(RefusalKind::Other)),
+        "forgets the state" => tensors.retain(|name, _| name == "output"),
+        "tidies NaN" => tensors.values_mut().for_each(tidy),
+        "remembers" => {
+            let input = &call.tensors["input"];
+            let values = vec![*calls; input.len()];
+            tensors.insert("output".into(), Tensor::rounded(input.dtype(), input.shape(), values));
+        }
+        _ => (),
+    }
+    (id, Answer::Tensors(tensors))
+}
+
+/// Every NaN becomes the same one.
+fn tidy(tensor: &mut Tensor) {
+    if tensor.dtype() != DataType::I64 {
+        let values = tensor.to_f64().iter().map(|&x| if x.is_nan() { f64::NAN } else { x }).collect();
+        *tensor = Tensor::rounded(tensor.dtype(), tensor.shape(), values);
+    }
 }
 
 /// Misbehaves before the hello.

@@ -132,7 +132,10 @@ def _second(first: Sequence[Tensor], directions: Sequence[Tensor], targets: Sequ
         return [torch.zeros_like(target) for target in targets]
     gradients, along = zip(*moving)
     try:
-        return torch.autograd.grad(gradients, targets, along, allow_unused=True, materialize_grads=True)
+        second: Sequence[Tensor] = torch.autograd.grad(
+            gradients, targets, along, allow_unused=True, materialize_grads=True
+        )
+        return second
     except RuntimeError as error:
         if FAILURE.search(str(error)):
             raise

@@ -1,5 +1,6 @@
 //! The command line, thin: it reads arguments, has the library do the work, and prints.
 
+mod adapter;
 mod ask;
 mod check;
 mod goldens;
@@ -62,6 +63,7 @@ enum Command {
     Show(show::Arguments),
     Replay(replay::Arguments),
     Table(table::Arguments),
+    Adapter(adapter::Arguments),
 }
 
 /// Why a command ends without a report.
@@ -102,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Show(arguments) => show::run(&arguments, colors),
         Command::Replay(arguments) => replay::run(&arguments, colors),
         Command::Table(arguments) => table::run(&arguments),
+        Command::Adapter(arguments) => adapter::run(&arguments, colors),
     };
     let status = done.unwrap_or_else(|stop| {
         let _ = writeln!(std::io::stderr(), "normative: {}", stop.message);

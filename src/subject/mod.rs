@@ -1,5 +1,6 @@
 //! Subjects: implementations under test. A Rust type, a program behind a pipe, a recorded answer, a planted bug.
 
+mod adapter;
 mod builtin;
 mod patience;
 pub mod planted;
@@ -10,6 +11,7 @@ mod skipped;
 
 use std::time::Duration;
 
+pub use adapter::{AdapterTest, Check, Finding, test_adapter};
 pub use builtin::{Builtin, answer as answer_by};
 pub use pool::{CaseRun, Pool, ask};
 pub use program::{Program, Timeouts};

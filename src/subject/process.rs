@@ -103,6 +103,18 @@ impl Process {
         }
     }
 
+    /// Closes the program's standard input and gives it `time` to end by itself.
+    pub fn finish(mut self, time: Duration) -> Ending {
+        self.questions = None;
+        let status = self.wait_for_end(time);
+        let stray = match self.replies.recv_timeout(GRACE) {
+            Ok(Ok(Some(bytes))) => bytes,
+            _ => Vec::new(),
+        };
+        self.kill();
+        Ending { status, stray, stderr: self.stderr() }
+    }
+
     /// Kills the process and its children, and says what was wrong with its reply.
     pub fn malformed(&mut self, reason: impl Into<String>) -> Fault {
         self.kill();
@@ -132,7 +144,8 @@ impl Process {
 
     /// The fault of a process whose standard output ended.
     fn ended(&mut self, error: Option<FrameError>) -> Fault {
-        let status = self.wait_for_end(GRACE);
+        // Tearing a framework down takes time.
+        let status = self.wait_for_end(END);
         self.kill();
         let started = self.heard().len();
         match (status, error) {
@@ -185,6 +198,16 @@ impl Drop for Process {
     }
 }
 
+/// How a program ended once its standard input was closed.
+pub(super) struct Ending {
+    /// `None` if it had to be killed.
+    pub status: Option<ExitStatus>,
+    /// The first bytes of what it wrote to standard output besides its replies.
+    pub stray: Vec<u8>,
+    /// The end of its standard error.
+    pub stderr: String,
+}
+
 /// What came of a question.
 enum Reply {
     Frame(Vec<u8>),
@@ -213,7 +236,7 @@ fn printed_text(heard: &[u8], limit: u64) -> Option<String> {
     seems_text.then(|| String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Sends each question and reads its reply, until nobody asks any more.
+/// Sends each question and reads its reply, until nobody asks any more. What comes after the last reply is sent as well.
 fn talk(
     mut stdin: ChildStdin,
     stdout: ChildStdout,
@@ -230,6 +253,11 @@ fn talk(
             return;
         }
     }
+    drop(stdin);
+    let mut stray = Vec::new();
+    // Nobody may be there to hear of it, or of a pipe that cannot be read.
+    let _ = stdout.take(HEARD_KEPT as u64).read_to_end(&mut stray);
+    let _ = replied.send(Ok(Some(stray)));
 }
 
 /// Keeps the end of standard error; `_open` lives as long as it does.

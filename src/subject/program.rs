@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::process::Process;
 use super::{Fault, Hello, Subject};
-use crate::case::{Answer, Request, check_answer};
+use crate::case::{Answer, Request, Step, check_answer};
 use crate::golden;
 use crate::tensor::Tensor;
 
@@ -57,11 +57,7 @@ impl Program {
     /// - [`Fault::NotStarted`] if `command` is empty, has an unclosed quote, or names no program that can be run;
     /// - [`Fault::NoHello`] if three hellos in a row failed.
     pub fn start(command: &str, timeouts: Timeouts) -> Result<Program, Fault> {
-        let words = match shell_words::split(command) {
-            Ok(words) if words.is_empty() => return Err(not_started(command, "the command is empty")),
-            Ok(words) => words,
-            Err(error) => return Err(not_started(command, error)),
-        };
+        let words = words(command)?;
         let (process, hello) = greet(command, &words, timeouts.hello)?;
         Ok(Program { command: command.to_owned(), words, timeouts, hello, process: Some(process), last_id: 0 })
     }
@@ -87,7 +83,7 @@ impl Subject for Program {
         self.last_id += 1;
         let expected = self.last_id;
         let document = golden::write_request(expected, request);
-        let reply = process.exchange(document, longest_reply(request), self.timeouts.case)?;
+        let reply = process.exchange(document, longest_reply(&request.call), self.timeouts.case)?;
         let checked = match golden::read_reply(&reply) {
             Err(error) => Err(process.malformed(error.to_string())),
             Ok((actual, _)) if actual != expected => Err(Fault::WrongId { expected, actual }),
@@ -101,8 +97,17 @@ impl Subject for Program {
     }
 }
 
+/// The words of a command line, at least one.
+pub(super) fn words(command: &str) -> Result<Vec<String>, Fault> {
+    match shell_words::split(command) {
+        Ok(words) if words.is_empty() => Err(not_started(command, "the command is empty")),
+        Ok(words) => Ok(words),
+        Err(error) => Err(not_started(command, error)),
+    }
+}
+
 /// Starts a program and asks for its hello, three times at most.
-fn greet(command: &str, words: &[String], time: Duration) -> Result<(Process, Hello), Fault> {
+pub(super) fn greet(command: &str, words: &[String], time: Duration) -> Result<(Process, Hello), Fault> {
     let mut last = None;
     for _ in 0..HELLOS {
         let mut process = Process::spawn(words).map_err(|error| not_started(command, error))?;
@@ -121,13 +126,13 @@ fn not_started(command: &str, reason: impl ToString) -> Fault {
     Fault::NotStarted { command: command.to_owned(), reason: reason.to_string() }
 }
 
-/// The most bytes that a reply to `request` may have: twice the expected answer and 1 MiB.
+/// The most bytes that a reply to `call` may have: twice the expected answer and 1 MiB.
 ///
 /// The expected answer has an output and two saved statistics, none larger than the largest tensor that was sent, and
 /// for each tensor that was sent its gradient or its new state, all in the widest data type.
-fn longest_reply(request: &Request) -> u64 {
-    let sent = || request.call.tensors.values().map(Tensor::len);
-    let outputs = request.call.operation.signature().outputs.len() + 2;
+pub(super) fn longest_reply(call: &Step) -> u64 {
+    let sent = || call.tensors.values().map(Tensor::len);
+    let outputs = call.operation.signature().outputs.len() + 2;
     let elements = outputs * sent().max().unwrap_or(0) + sent().sum::<usize>();
     2 * 8 * elements as u64 + SLACK
 }

@@ -13,7 +13,10 @@ An adapter is a program of a few lines::
 
 The suite starts it, asks what it can do (*hello*), then sends one request at a time. The module speaks the subject
 protocol, version 1; the handler sees arrays and hyper-parameters only. It needs the standard library and numpy; with
-``framework="torch"`` the tensors are torch tensors, and with ml_dtypes installed numpy has a bfloat16 of its own.
+``framework="torch"`` the tensors are torch tensors, with ``"jax"`` they are JAX arrays, and with ml_dtypes installed
+numpy has a bfloat16 of its own. What a handler returns may be an array of any framework.
+
+`normative.testing` judges a layer from a test, without an adapter.
 """
 
 from __future__ import annotations
@@ -306,13 +309,42 @@ class _Numpy:
         return view
 
     def store(self, value: Any, dtype: str | None) -> RawTensor:
-        array = np.asarray(value)
+        if is_torch(value):
+            return _store_torch(value)
+        array = _as_numpy(value)
         if dtype == "BF16" and not _bfloat16 and array.dtype in (np.float32, np.float64):
             return RawTensor("BF16", array.shape, _bf16_bits(array).astype("<u2").tobytes())
         name = self._names.get(array.dtype.newbyteorder("="))
         if name is None:
             raise _BadAnswer(f"the protocol has no data type {array.dtype}")
         return RawTensor(name, array.shape, array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+
+
+def _as_numpy(value: Any) -> np.ndarray:
+    """An array of any framework: through ``__array__``, else through DLPack."""
+    if hasattr(value, "__array__") or not hasattr(value, "__dlpack__"):
+        return np.asarray(value)
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError):  # it lies in another memory
+        return np.from_dlpack(value, device="cpu", copy=True)
+
+
+class _Jax(_Numpy):
+    """JAX arrays. JAX has F64 where it is told so, and decides by itself how arrays lie in memory."""
+
+    def __init__(self, dtypes: Sequence[str], options: Sequence[str]) -> None:
+        import jax
+
+        if layouts := {"channels_last", "strided"} & set(options):
+            raise ValueError(f"JAX has no layouts: {', '.join(sorted(layouts))} cannot be claimed")
+        if "F64" in dtypes:
+            config: Any = jax.config
+            config.update("jax_enable_x64", True)
+        self._asarray = jax.numpy.asarray
+
+    def load(self, raw: RawTensor, layout: Layout) -> Any:
+        return self._asarray(super().load(raw, layout))
 
 
 class _Torch:
@@ -326,7 +358,6 @@ class _Torch:
             "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
             "I64": torch.int64,
         }  # fmt: skip
-        self._names = {value: key for key, value in self._types.items()}
         self._bits = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.int16, "I64": np.int64}
 
     def load(self, raw: RawTensor, layout: Layout) -> Any:
@@ -341,14 +372,32 @@ class _Torch:
         return view.copy_(torch.from_numpy(array.copy()).view(dtype))
 
     def store(self, value: Any, dtype: str | None) -> RawTensor:
-        torch = self._torch
-        tensor = torch.as_tensor(value).detach().to("cpu").contiguous()
-        name = self._names.get(tensor.dtype)
-        if name is None:
-            raise _BadAnswer(f"the protocol has no data type {tensor.dtype}")
-        if name == "BF16":
-            tensor = tensor.view(torch.int16)
-        return RawTensor(name, tuple(tensor.shape), tensor.numpy().tobytes())
+        return _store_torch(self._torch.as_tensor(value))
+
+
+def is_torch(value: Any) -> bool:
+    """Whether it is a torch tensor; torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _store_torch(tensor: Any) -> RawTensor:
+    """A torch tensor from any device, differentiable or not; numpy alone could not read a bfloat16 one."""
+    import torch
+
+    tensor = tensor.detach().to("cpu").contiguous()
+    name = _TORCH_NAMES.get(str(tensor.dtype))
+    if name is None:
+        raise _BadAnswer(f"the protocol has no data type {tensor.dtype}")
+    if name == "BF16":
+        tensor = tensor.view(torch.int16)
+    return RawTensor(name, tuple(tensor.shape), tensor.numpy().tobytes())
+
+
+_TORCH_NAMES = {
+    "torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16",
+    "torch.int64": "I64",
+}  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -582,7 +631,7 @@ def serve(
     handler returns ``grad_<tensor>`` when ``request.gradients``) and ``double_backward`` (it returns
     ``grad2_<tensor>`` as well when ``request.double_backward``). ``arithmetic`` says in which type the layer
     accumulates, where that is wider than the suite assumes: ``{"accumulate": "F64", "depth": "any"}``. With
-    ``framework="torch"`` tensors are torch tensors on ``device``.
+    ``framework="torch"`` tensors are torch tensors on ``device``, with ``"jax"`` JAX arrays.
     """
     if not _registry:
         raise ValueError("nothing to serve: no operation is registered")
@@ -598,9 +647,7 @@ def serve(
     if arithmetic:
         hello["arithmetic"] = dict(arithmetic)
     hello["details"] = dict(details or {})
-    if framework not in ("numpy", "torch"):
-        raise ValueError(f"the framework is numpy or torch, not {framework!r}")
-    subject = Subject(hello, _registry, _Torch(device) if framework == "torch" else _Numpy())
+    subject = Subject(hello, _registry, _framework(framework, device, hello["dtypes"], options))
 
     source, sink = take_pipe()
     try:
@@ -610,6 +657,16 @@ def serve(
         sys.exit(f"normative: {error}")
     except BrokenPipeError:
         sys.exit("normative: the pipe was closed before the reply")
+
+
+def _framework(name: str, device: str, dtypes: Sequence[str], options: Sequence[str]) -> Any:
+    if name == "numpy":
+        return _Numpy()
+    if name == "torch":
+        return _Torch(device)
+    if name == "jax":
+        return _Jax(dtypes, options)
+    raise ValueError(f"the framework is numpy, torch or jax, not {name!r}")
 
 
 _pipe: tuple[BinaryIO, BinaryIO] | None = None
