@@ -26,6 +26,10 @@ pub enum Kind {
     Golden,
     /// A case of the catalogue, answered now.
     Catalogue,
+    /// A law that holds without knowing the answer.
+    Property,
+    /// A law of many answers, with a stated chance of a false alarm.
+    Statistic,
 }
 
 impl Kind {
@@ -34,6 +38,8 @@ impl Kind {
         match self {
             Kind::Golden => "golden",
             Kind::Catalogue => "catalogue",
+            Kind::Property => "property",
+            Kind::Statistic => "statistic",
         }
     }
 }
