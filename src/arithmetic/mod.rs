@@ -17,6 +17,7 @@ mod dual;
 pub mod exact;
 pub mod format;
 mod group;
+pub(crate) mod lanes;
 mod machine;
 mod plain;
 mod real;
