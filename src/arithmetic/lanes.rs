@@ -70,25 +70,10 @@ fn rough_mean_in<'a, S: Simd>(simd: S, slices: impl Iterator<Item = &'a [f64]>, 
 }
 
 #[inline(always)]
-fn sums_in<'a, S: Simd, const CENTRED: bool>(
-    simd: S,
-    slices: impl Iterator<Item = &'a [f64]>,
-    pivot: f64,
-) -> Sums {
+fn sums_in<'a, S: Simd, const CENTRED: bool>(simd: S, slices: impl Iterator<Item = &'a [f64]>, pivot: f64) -> Sums {
     let shift = f64x8::splat(simd, -pivot);
     let mut sum = Sum::new(simd);
     let mut squares = Sum::new(simd);
-    let add = |sum: &mut Sum<S>, squares: &mut Sum<S>, x: f64x8<S>| {
-        if CENTRED {
-            let (hi, lo) = two_sum(x, shift);
-            sum.add(hi, lo);
-            let (square, rest) = two_product(hi, hi);
-            squares.add(square, (hi + hi).mul_add_precise(lo, rest));
-        } else {
-            let (square, rest) = two_product(x, x);
-            squares.add(square, rest);
-        }
-    };
     let (mut filled, mut blocks) = (0, 1);
     for slice in slices {
         let (vectors, tail) = slice.as_chunks::<LANES>();
@@ -99,17 +84,36 @@ fn sums_in<'a, S: Simd, const CENTRED: bool>(
                 (filled, blocks) = (0, blocks + 1);
             }
             for x in block {
-                add(&mut sum, &mut squares, f64x8::simd_from(simd, *x));
+                add_deviation::<S, CENTRED>(&mut sum, &mut squares, f64x8::simd_from(simd, *x), shift);
             }
             filled += block.len();
         }
         if !tail.is_empty() {
             // x − p is 0 in the padding.
-            add(&mut sum, &mut squares, padded(simd, tail, pivot));
+            add_deviation::<S, CENTRED>(&mut sum, &mut squares, padded(simd, tail, pivot), shift);
             filled += 1;
         }
     }
     Sums { sum: sum.finish(), squares: squares.finish(), blocks }
+}
+
+// A function, not a closure: what is not inlined is not compiled for the vectors of the level.
+#[inline(always)]
+fn add_deviation<S: Simd, const CENTRED: bool>(
+    sum: &mut Sum<S>,
+    squares: &mut Sum<S>,
+    x: f64x8<S>,
+    minus_pivot: f64x8<S>,
+) {
+    if CENTRED {
+        let (hi, lo) = two_sum(x, minus_pivot);
+        sum.add(hi, lo);
+        let (square, rest) = two_product(hi, hi);
+        squares.add(square, (hi + hi).mul_add_precise(lo, rest));
+    } else {
+        let (square, rest) = two_product(x, x);
+        squares.add(square, rest);
+    }
 }
 
 /// Eight compensated sums.

@@ -32,7 +32,8 @@ pub use group::{Group, Parameter, Runs};
 pub use machine::{Accumulator, Form, Machine, Order, Program, VarianceMethod};
 pub use plain::Plain;
 pub use real::Real;
-pub use reference::{Reference, ReferenceMoments};
+pub(crate) use reference::Line;
+pub use reference::{Reference, ReferenceMoments, ReferenceScaling};
 pub use tracked::{Law, SummationDepth, Terms, Tracked, TrackedMoments, Tracker, VarianceLaw};
 pub use truth::Truth;
 

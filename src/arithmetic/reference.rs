@@ -68,6 +68,35 @@ pub struct ReferenceScaling {
     special: bool,
 }
 
+/// x ↦ ((x − p) − δ)·r without radii, for values that neither over- nor underflow on the way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    /// p.
+    pub pivot: f64,
+    /// δ.
+    pub delta: DoubleDouble,
+    /// r = 1/σ.
+    pub inverse: DoubleDouble,
+}
+
+impl Line {
+    /// Whether something is subtracted.
+    pub(crate) fn is_centred(&self) -> bool {
+        self.pivot != 0.0 || self.delta != DoubleDouble::ZERO
+    }
+}
+
+impl ReferenceScaling {
+    /// The map without radii, if they are so small that nobody misses them and no power of two is in it.
+    pub(crate) fn line(&self) -> Option<Line> {
+        let ReferenceScaling { exponent, pivot, delta, inverse, shift, special } = *self;
+        let usual = !special && exponent == 0 && shift == 0 && pivot.abs() < 1e200;
+        let ranged = matches!(inverse.value.hi, 1e-100..1e100);
+        let sharp = inverse.radius <= power_of_two(-74) * inverse.value.hi;
+        (usual && ranged && sharp).then_some(Line { pivot, delta: delta.value, inverse: inverse.value })
+    }
+}
+
 impl Arithmetic for Reference {
     type Input = f64;
     type Real = Truth;
@@ -276,10 +305,8 @@ fn moments_of_sums(count: usize, exponent: i32, pivot: Option<f64>, sums: Sums) 
     let relative = power_of_two(-90) + 8.0 * sums.blocks as f64 * power_of_two(-104);
     // Squares, and elements that the scaling made subnormal, may lose this much each.
     let lost = if pivot.is_none() && sums.squares == DoubleDouble::ZERO { 0.0 } else { 4.0 * n * f64::MIN_POSITIVE };
-    let mean_square = Truth {
-        value: sums.squares / DoubleDouble::from(n),
-        radius: (relative * sums.squares.hi + lost) / n * 1.001,
-    };
+    let mean_square =
+        Truth { value: sums.squares / DoubleDouble::from(n), radius: (relative * sums.squares.hi + lost) / n * 1.001 };
     let (delta, variance) = match pivot {
         None => (Truth::exact(0.0), mean_square),
         Some(_) => {

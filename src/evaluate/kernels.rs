@@ -1,0 +1,440 @@
+//! The vector kernels of a run of elements: rescaling, sums of a gradient, gradients.
+//!
+//! What makes a tensor says whether all that it computed is finite: a NaN or an infinity spoils the small parts of a pair, so what has
+//! one is for the reference. Pairs hi + lo are not normalized, |lo| ≤ a few u·|hi|.
+
+use fearless_simd::{Level, Simd, dispatch, f64x8, prelude::*};
+
+use crate::arithmetic::lanes::{BLOCK, LANES, Sum, add_pairs, padded, two_product, two_sum};
+use crate::arithmetic::{DoubleDouble, Line, Parameter};
+
+/// z = w·((x − p) − δ)·r + b.
+pub(super) fn rescale(
+    level: Level,
+    x: &[f64],
+    line: &Line,
+    weight: Option<Parameter<'_, f64>>,
+    bias: Option<Parameter<'_, f64>>,
+    output: &mut [f64],
+) -> bool {
+    dispatch!(level, simd => {
+        let (weight, bias) = (Operand::of(simd, weight), Operand::of(simd, bias));
+        if line.is_centred() {
+            rescale_in::<_, true>(simd, x, line, weight, bias, output)
+        } else {
+            rescale_in::<_, false>(simd, x, line, weight, bias, output)
+        }
+    })
+}
+
+/// The sums of a run that gradients are made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GradientSums {
+    /// Σ a, a = g·w.
+    pub gradient: DoubleDouble,
+    /// Σ a·t, t = (x − p) − δ.
+    pub along: DoubleDouble,
+}
+
+/// Running sums over samples, for each element of a sample: sum and its errors.
+#[derive(Clone, Debug)]
+pub(super) struct Columns {
+    /// Σ g·y.
+    pub weight: [Vec<f64>; 2],
+    /// Σ g.
+    pub bias: [Vec<f64>; 2],
+}
+
+impl Columns {
+    /// Nothing added to so many elements.
+    pub fn new(count: usize) -> Columns {
+        let zeros = || [vec![0.0; count], vec![0.0; count]];
+        Columns { weight: zeros(), bias: zeros() }
+    }
+}
+
+/// The sums of a run of inputs x and gradients g; adds to the columns from `first` on.
+pub(super) fn gradient_sums(
+    level: Level,
+    (x, g): (&[f64], &[f64]),
+    line: &Line,
+    weight: Option<Parameter<'_, f64>>,
+    columns: Option<(&mut Columns, usize)>,
+) -> GradientSums {
+    dispatch!(level, simd => {
+        let weight = Operand::of(simd, weight);
+        match columns {
+            None if line.is_centred() => gradient_sums_in::<_, true>(simd, x, g, line, weight),
+            None => gradient_sums_in::<_, false>(simd, x, g, line, weight),
+            Some((columns, first)) if line.is_centred() => {
+                column_sums_in::<_, true>(simd, x, g, line, columns, first);
+                gradient_sums_in::<_, true>(simd, x, g, line, weight)
+            }
+            Some((columns, first)) => {
+                column_sums_in::<_, false>(simd, x, g, line, columns, first);
+                gradient_sums_in::<_, false>(simd, x, g, line, weight)
+            }
+        }
+    })
+}
+
+/// The coefficients of a·slope − constant − t·curve.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Coefficients {
+    /// r.
+    pub slope: DoubleDouble,
+    /// r·mean a.
+    pub constant: DoubleDouble,
+    /// r³·mean(a·t).
+    pub curve: DoubleDouble,
+}
+
+/// The gradients by the inputs x, for the gradients g.
+pub(super) fn gradient(
+    level: Level,
+    (x, g): (&[f64], &[f64]),
+    line: &Line,
+    weight: Option<Parameter<'_, f64>>,
+    coefficients: &Coefficients,
+    output: &mut [f64],
+) -> bool {
+    dispatch!(level, simd => {
+        let weight = Operand::of(simd, weight);
+        if line.is_centred() {
+            gradient_in::<_, true>(simd, x, g, line, weight, coefficients, output)
+        } else {
+            gradient_in::<_, false>(simd, x, g, line, weight, coefficients, output)
+        }
+    })
+}
+
+/// a + b of columns of double-doubles: `total` ← `total` + (`sum` + `error`).
+pub(super) fn add_columns(level: Level, total: &mut [Vec<f64>; 2], part: &[Vec<f64>; 2]) {
+    dispatch!(level, simd => add_columns_in(simd, total, part))
+}
+
+#[inline(always)]
+fn rescale_in<S: Simd, const CENTRED: bool>(
+    simd: S,
+    x: &[f64],
+    line: &Line,
+    weight: Option<Operand<'_, S>>,
+    bias: Option<Operand<'_, S>>,
+    output: &mut [f64],
+) -> bool {
+    let line = Lines::of(simd, line);
+    let (x_vectors, x_tail) = x.as_chunks::<LANES>();
+    let (z_vectors, z_tail) = output.as_chunks_mut::<LANES>();
+    let mut finite = Finite::new(simd);
+    for (index, (x, out)) in x_vectors.iter().zip(z_vectors).enumerate() {
+        let (w, b) = (Operand::vector(weight, simd, index), Operand::vector(bias, simd, index));
+        let z = line.rescaled::<CENTRED>(f64x8::simd_from(simd, *x), w, b);
+        finite.look_at(z);
+        z.store_array(out);
+    }
+    if !x_tail.is_empty() {
+        let (w, b) = (Operand::tail(weight, simd), Operand::tail(bias, simd));
+        let z = line.rescaled::<CENTRED>(padded(simd, x_tail, x_tail[0]), w, b);
+        finite.look_at(z);
+        z_tail.copy_from_slice(&z.as_array()[..z_tail.len()]);
+    }
+    finite.all()
+}
+
+#[inline(always)]
+fn gradient_sums_in<S: Simd, const CENTRED: bool>(
+    simd: S,
+    x: &[f64],
+    g: &[f64],
+    line: &Line,
+    weight: Option<Operand<'_, S>>,
+) -> GradientSums {
+    let line = Lines::of(simd, line);
+    let (mut sum, mut along) = (Sum::new(simd), Sum::new(simd));
+    let (x_vectors, x_tail) = x.as_chunks::<LANES>();
+    let (g_vectors, g_tail) = g.as_chunks::<LANES>();
+    for (block, (xs, gs)) in x_vectors.chunks(BLOCK).zip(g_vectors.chunks(BLOCK)).enumerate() {
+        for (index, (x, g)) in xs.iter().zip(gs).enumerate() {
+            let a = weighted(f64x8::simd_from(simd, *g), Operand::vector(weight, simd, block * BLOCK + index));
+            line.add_gradient::<CENTRED>(&mut sum, &mut along, f64x8::simd_from(simd, *x), a);
+        }
+        sum.empty();
+        along.empty();
+    }
+    if !x_tail.is_empty() {
+        let a = weighted(padded(simd, g_tail, 0.0), Operand::tail(weight, simd));
+        line.add_gradient::<CENTRED>(&mut sum, &mut along, padded(simd, x_tail, x_tail[0]), a);
+    }
+    GradientSums { gradient: sum.finish(), along: along.finish() }
+}
+
+#[inline(always)]
+fn column_sums_in<S: Simd, const CENTRED: bool>(
+    simd: S,
+    x: &[f64],
+    g: &[f64],
+    line: &Line,
+    columns: &mut Columns,
+    first: usize,
+) {
+    let line = Lines::of(simd, line);
+    let length = x.len();
+    let [weight, weight_error] = &mut columns.weight;
+    let [bias, bias_error] = &mut columns.bias;
+    let columns =
+        [weight, weight_error, bias, bias_error].map(|column| column[first..][..length].as_chunks_mut::<LANES>());
+    let [(w, w_tail), (we, we_tail), (b, b_tail), (be, be_tail)] = columns;
+    let (x_vectors, x_tail) = x.as_chunks::<LANES>();
+    let (g_vectors, g_tail) = g.as_chunks::<LANES>();
+    for (((((x, g), w), we), b), be) in x_vectors.iter().zip(g_vectors).zip(w).zip(we).zip(b).zip(be) {
+        let (x, g) = (f64x8::simd_from(simd, *x), f64x8::simd_from(simd, *g));
+        let weight = (f64x8::simd_from(simd, *w), f64x8::simd_from(simd, *we));
+        let bias = (f64x8::simd_from(simd, *b), f64x8::simd_from(simd, *be));
+        let (weight, bias) = line.added_to_columns::<CENTRED>(x, g, weight, bias);
+        weight.0.store_array(w);
+        weight.1.store_array(we);
+        bias.0.store_array(b);
+        bias.1.store_array(be);
+    }
+    if !x_tail.is_empty() {
+        let [weight, weight_error, bias, bias_error] =
+            [&*w_tail, &*we_tail, &*b_tail, &*be_tail].map(|sum| padded(simd, sum, 0.0));
+        let (x, g) = (padded(simd, x_tail, x_tail[0]), padded(simd, g_tail, 0.0));
+        let (weight, bias) = line.added_to_columns::<CENTRED>(x, g, (weight, weight_error), (bias, bias_error));
+        let sums = [weight.0, weight.1, bias.0, bias.1];
+        for (sum, column) in sums.into_iter().zip([w_tail, we_tail, b_tail, be_tail]) {
+            column.copy_from_slice(&sum.as_array()[..x_tail.len()]);
+        }
+    }
+}
+
+#[inline(always)]
+fn gradient_in<S: Simd, const CENTRED: bool>(
+    simd: S,
+    x: &[f64],
+    g: &[f64],
+    line: &Line,
+    weight: Option<Operand<'_, S>>,
+    coefficients: &Coefficients,
+    output: &mut [f64],
+) -> bool {
+    let line = Lines::of(simd, line);
+    let [slope, minus_constant, minus_curve] =
+        [coefficients.slope, -coefficients.constant, -coefficients.curve].map(|pair| splat(simd, pair));
+    let (x_vectors, x_tail) = x.as_chunks::<LANES>();
+    let (g_vectors, g_tail) = g.as_chunks::<LANES>();
+    let (z_vectors, z_tail) = output.as_chunks_mut::<LANES>();
+    let mut finite = Finite::new(simd);
+    for (index, ((x, g), out)) in x_vectors.iter().zip(g_vectors).zip(z_vectors).enumerate() {
+        let a = weighted(f64x8::simd_from(simd, *g), Operand::vector(weight, simd, index));
+        let x = f64x8::simd_from(simd, *x);
+        let z = line.gradient::<CENTRED>(x, a, slope, minus_constant, minus_curve);
+        finite.look_at(z);
+        z.store_array(out);
+    }
+    if !x_tail.is_empty() {
+        let a = weighted(padded(simd, g_tail, 0.0), Operand::tail(weight, simd));
+        let x = padded(simd, x_tail, x_tail[0]);
+        let z = line.gradient::<CENTRED>(x, a, slope, minus_constant, minus_curve);
+        finite.look_at(z);
+        z_tail.copy_from_slice(&z.as_array()[..z_tail.len()]);
+    }
+    finite.all()
+}
+
+#[inline(always)]
+fn add_columns_in<S: Simd>(simd: S, total: &mut [Vec<f64>; 2], part: &[Vec<f64>; 2]) {
+    let [total_hi, total_lo] = total;
+    let (hi, hi_tail) = total_hi.as_chunks_mut::<LANES>();
+    let (lo, lo_tail) = total_lo.as_chunks_mut::<LANES>();
+    let [(sum, sum_tail), (error, error_tail)] = [&part[0], &part[1]].map(|column| column.as_chunks::<LANES>());
+    for (((hi, lo), sum), error) in hi.iter_mut().zip(lo).zip(sum).zip(error) {
+        let [a, b, c, d] = [&*hi, &*lo, sum, error].map(|lanes| f64x8::simd_from(simd, *lanes));
+        let (a, b) = add_pairs((a, b), two_sum(c, d));
+        a.store_array(hi);
+        b.store_array(lo);
+    }
+    if !hi_tail.is_empty() {
+        let [a, b, c, d] = [&*hi_tail, &*lo_tail, sum_tail, error_tail].map(|tail| padded(simd, tail, 0.0));
+        let (a, b) = add_pairs((a, b), two_sum(c, d));
+        hi_tail.copy_from_slice(&a.as_array()[..hi_tail.len()]);
+        lo_tail.copy_from_slice(&b.as_array()[..lo_tail.len()]);
+    }
+}
+
+/// A pair hi + lo in each lane.
+type Pair<S> = (f64x8<S>, f64x8<S>);
+
+/// A map x ↦ ((x − p) − δ)·r in every lane.
+#[derive(Clone, Copy)]
+struct Lines<S: Simd> {
+    minus_pivot: f64x8<S>,
+    minus_delta: Pair<S>,
+    inverse: Pair<S>,
+}
+
+impl<S: Simd> Lines<S> {
+    #[inline(always)]
+    fn of(simd: S, line: &Line) -> Lines<S> {
+        Lines {
+            minus_pivot: f64x8::splat(simd, -line.pivot),
+            minus_delta: splat(simd, -line.delta),
+            inverse: splat(simd, line.inverse),
+        }
+    }
+
+    /// t = (x − p) − δ.
+    #[inline(always)]
+    fn deviation<const CENTRED: bool>(&self, x: f64x8<S>) -> Pair<S> {
+        if !CENTRED {
+            return (x, f64x8::splat(x.simd, 0.0));
+        }
+        let (hi, lo) = two_sum(x, self.minus_pivot);
+        let (hi, rest) = two_sum(hi, self.minus_delta.0);
+        (hi, rest + (lo + self.minus_delta.1))
+    }
+
+    /// w·t·r + b.
+    #[inline(always)]
+    fn rescaled<const CENTRED: bool>(&self, x: f64x8<S>, w: Option<f64x8<S>>, b: Option<f64x8<S>>) -> f64x8<S> {
+        let (mut hi, mut lo) = product(self.deviation::<CENTRED>(x), self.inverse);
+        if let Some(w) = w {
+            let (scaled, rest) = two_product(hi, w);
+            (hi, lo) = (scaled, lo.mul_add_precise(w, rest));
+        }
+        if let Some(b) = b {
+            let (sum, rest) = two_sum(hi, b);
+            (hi, lo) = (sum, rest + lo);
+        }
+        hi + lo
+    }
+
+    /// Adds a and a·t.
+    #[inline(always)]
+    fn add_gradient<const CENTRED: bool>(&self, sum: &mut Sum<S>, along: &mut Sum<S>, x: f64x8<S>, a: Pair<S>) {
+        if CENTRED {
+            sum.add(a.0, a.1);
+        }
+        let (hi, lo) = product(a, self.deviation::<CENTRED>(x));
+        along.add(hi, lo);
+    }
+
+    /// The sums Σ g·y and Σ g, each a sum and its errors, with one more term.
+    #[inline(always)]
+    fn added_to_columns<const CENTRED: bool>(
+        &self,
+        x: f64x8<S>,
+        g: f64x8<S>,
+        weight: Pair<S>,
+        bias: Pair<S>,
+    ) -> (Pair<S>, Pair<S>) {
+        let y = product(self.deviation::<CENTRED>(x), self.inverse);
+        let (hi, rest) = two_product(y.0, g);
+        let lo = y.1.mul_add_precise(g, rest);
+        let (weight_sum, weight_rest) = two_sum(weight.0, hi);
+        let (bias_sum, bias_rest) = two_sum(bias.0, g);
+        ((weight_sum, weight.1 + (weight_rest + lo)), (bias_sum, bias.1 + bias_rest))
+    }
+
+    /// a·slope − constant − t·curve.
+    #[inline(always)]
+    fn gradient<const CENTRED: bool>(
+        &self,
+        x: f64x8<S>,
+        a: Pair<S>,
+        slope: Pair<S>,
+        minus_constant: Pair<S>,
+        minus_curve: Pair<S>,
+    ) -> f64x8<S> {
+        let first = product(a, slope);
+        let second = product(self.deviation::<CENTRED>(x), minus_curve);
+        let (hi, rest) = two_sum(first.0, second.0);
+        let lo = rest + (first.1 + second.1);
+        if !CENTRED {
+            return hi + lo;
+        }
+        let (hi, rest) = two_sum(hi, minus_constant.0);
+        hi + (rest + (lo + minus_constant.1))
+    }
+}
+
+/// a = g·w.
+#[inline(always)]
+fn weighted<S: Simd>(g: f64x8<S>, w: Option<f64x8<S>>) -> Pair<S> {
+    match w {
+        None => (g, f64x8::splat(g.simd, 0.0)),
+        Some(w) => two_product(g, w),
+    }
+}
+
+#[inline(always)]
+fn splat<S: Simd>(simd: S, pair: DoubleDouble) -> Pair<S> {
+    (f64x8::splat(simd, pair.hi), f64x8::splat(simd, pair.lo))
+}
+
+/// The product of two pairs, less that of the low parts.
+#[inline(always)]
+fn product<S: Simd>(a: Pair<S>, b: Pair<S>) -> Pair<S> {
+    let (hi, rest) = two_product(a.0, b.0);
+    (hi, a.1.mul_add_precise(b.0, a.0.mul_add_precise(b.1, rest)))
+}
+
+/// A weight or a bias.
+#[derive(Clone, Copy)]
+enum Operand<'a, S: Simd> {
+    One(f64x8<S>),
+    Each(&'a [[f64; LANES]], &'a [f64]),
+}
+
+impl<'a, S: Simd> Operand<'a, S> {
+    #[inline(always)]
+    fn of(simd: S, parameter: Option<Parameter<'a, f64>>) -> Option<Operand<'a, S>> {
+        parameter.map(|parameter| match parameter {
+            Parameter::One(value) => Operand::One(f64x8::splat(simd, value)),
+            Parameter::Each(values) => {
+                let (vectors, tail) = values.as_chunks();
+                Operand::Each(vectors, tail)
+            }
+        })
+    }
+
+    /// The values for vector `index` of the run.
+    #[inline(always)]
+    fn vector(operand: Option<Operand<'a, S>>, simd: S, index: usize) -> Option<f64x8<S>> {
+        match operand {
+            None => None,
+            Some(Operand::One(value)) => Some(value),
+            Some(Operand::Each(vectors, _)) => Some(f64x8::simd_from(simd, vectors[index])),
+        }
+    }
+
+    /// The values for the elements after the last whole vector.
+    #[inline(always)]
+    fn tail(operand: Option<Operand<'a, S>>, simd: S) -> Option<f64x8<S>> {
+        match operand {
+            None => None,
+            Some(Operand::One(value)) => Some(value),
+            Some(Operand::Each(_, tail)) => Some(padded(simd, tail, 0.0)),
+        }
+    }
+}
+
+/// Whether there was a NaN or an infinity: 0 times it is a NaN, which stays one.
+struct Finite<S: Simd>(f64x8<S>);
+
+impl<S: Simd> Finite<S> {
+    #[inline(always)]
+    fn new(simd: S) -> Finite<S> {
+        Finite(f64x8::splat(simd, 0.0))
+    }
+
+    #[inline(always)]
+    fn look_at(&mut self, values: f64x8<S>) {
+        self.0 = values.mul_add(f64x8::splat(values.simd, 0.0), self.0);
+    }
+
+    #[inline(always)]
+    fn all(&self) -> bool {
+        self.0.as_array().iter().all(|lane| *lane == 0.0)
+    }
+}
