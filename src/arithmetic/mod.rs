@@ -32,7 +32,7 @@ pub use group::{Group, Parameter, Runs};
 pub use machine::{Accumulator, Form, Machine, Order, Program, VarianceMethod};
 pub use plain::Plain;
 pub use real::Real;
-pub(crate) use reference::Line;
+pub(crate) use reference::{Line, Shift};
 pub use reference::{Reference, ReferenceMoments, ReferenceScaling};
 pub use tracked::{Law, SummationDepth, Terms, Tracked, TrackedMoments, Tracker, VarianceLaw};
 pub use truth::Truth;

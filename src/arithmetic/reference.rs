@@ -32,7 +32,7 @@ use super::{
 use fearless_simd::Level;
 
 /// Elements that the first pivot is a mean of.
-const SAMPLE: usize = 4096;
+const SAMPLE: usize = 256;
 /// Runs shorter than this are gathered: they leave lanes empty.
 const SHORT: usize = 64;
 
@@ -77,23 +77,41 @@ pub(crate) struct Line {
     pub delta: DoubleDouble,
     /// r = 1/σ.
     pub inverse: DoubleDouble,
+    /// What is subtracted.
+    pub shift: Shift,
 }
 
-impl Line {
-    /// Whether something is subtracted.
-    pub(crate) fn is_centred(&self) -> bool {
-        self.pivot != 0.0 || self.delta != DoubleDouble::ZERO
-    }
+/// What a [`Line`] subtracts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shift {
+    /// Nothing: there is no mean.
+    None,
+    /// A p that is the mean rounded to binary64, and a δ that is so small that it may go with the errors of x − p: what
+    /// it loses there, u²·|p|, is below 2⁻⁸²·σ.
+    Once,
+    /// Any p and δ: two exact subtractions.
+    Twice,
 }
 
 impl ReferenceScaling {
     /// The map without radii, if they are so small that nobody misses them and no power of two is in it.
-    pub(crate) fn line(&self) -> Option<Line> {
+    pub(crate) fn line(&self, centred: bool) -> Option<Line> {
         let ReferenceScaling { exponent, pivot, delta, inverse, shift, special } = *self;
         let usual = !special && exponent == 0 && shift == 0 && pivot.abs() < 1e200;
         let ranged = matches!(inverse.value.hi, 1e-100..1e100);
         let sharp = inverse.radius <= power_of_two(-74) * inverse.value.hi;
-        (usual && ranged && sharp).then_some(Line { pivot, delta: delta.value, inverse: inverse.value })
+        if !(usual && ranged && sharp) {
+            return None;
+        }
+        let (delta, inverse) = (delta.value, inverse.value);
+        if !centred {
+            return Some(Line { pivot, delta, inverse, shift: Shift::None });
+        }
+        let mean = delta + pivot;
+        if mean.hi.abs() * inverse.hi > power_of_two(24) {
+            return Some(Line { pivot, delta, inverse, shift: Shift::Twice });
+        }
+        Some(Line { pivot: mean.hi, delta: DoubleDouble::from(mean.lo), inverse, shift: Shift::Once })
     }
 }
 

@@ -144,7 +144,7 @@ impl Pass<'_> {
             let groups = output.chunks_mut(size).zip(x.chunks(size)).zip(g.chunks(size));
             for (group, ((output, x), g)) in groups.enumerate() {
                 let inner = group % inner;
-                let line = self.statistics.of_group(Group::contiguous(x), inner).1.line()?;
+                let line = self.statistics.of_group(Group::contiguous(x), inner).1.line(self.plan.centred)?;
                 let weight = self.affine.weight(inner, 0);
                 let columns = Some((&mut columns, inner * size));
                 let sums = kernels::gradient_sums(self.level, (x, g), &line, weight, columns);
@@ -184,7 +184,7 @@ impl Pass<'_> {
         length: usize,
         output: &mut [&mut [f64]],
     ) -> Option<Vec<Parameters>> {
-        let line = self.statistics.of_group(x, index).1.line()?;
+        let line = self.statistics.of_group(x, index).1.line(self.plan.centred)?;
         let inner = index % self.plan.partition.inner;
         let weight = |run: usize| match self.affine.weight(inner, run) {
             Some(Parameter::One(weight)) => weight,

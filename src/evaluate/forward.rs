@@ -77,7 +77,7 @@ impl Pass<'_> {
         let group = |(channel, runs): (usize, Vec<&mut [f64]>)| {
             let group = Group::new(self.input, partition.group(channel));
             let (moments, scaling) = self.statistics.of_group(group, channel);
-            let line = scaling.line();
+            let line = scaling.line(self.plan.centred);
             let (weight, bias) = (self.affine.weight(channel, 0), self.affine.bias(channel, 0));
             for (x, output) in group.slices().zip(runs) {
                 self.run(x, &scaling, line, weight, bias, output);
@@ -107,7 +107,7 @@ impl Pass<'_> {
     /// A group that is one slice.
     fn chunk(&self, group: usize, x: &[f64], output: &mut [f64]) -> Option<ReferenceMoments> {
         let (moments, scaling) = self.statistics.of_group(Group::contiguous(x), group);
-        let line = scaling.line();
+        let line = scaling.line(self.plan.centred);
         let (inner, length) = (group % self.plan.partition.inner, self.affine.run_length());
         for (run, (x, output)) in x.chunks(length).zip(output.chunks_mut(length)).enumerate() {
             self.run(x, &scaling, line, self.affine.weight(inner, run), self.affine.bias(inner, run), output);

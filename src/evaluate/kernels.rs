@@ -6,7 +6,7 @@
 use fearless_simd::{Level, Simd, dispatch, f64x8, prelude::*};
 
 use crate::arithmetic::lanes::{BLOCK, LANES, Sum, add_pairs, padded, two_product, two_sum};
-use crate::arithmetic::{DoubleDouble, Line, Parameter};
+use crate::arithmetic::{DoubleDouble, Line, Parameter, Shift};
 
 /// z = w·((x − p) − δ)·r + b.
 pub(super) fn rescale(
@@ -19,10 +19,10 @@ pub(super) fn rescale(
 ) -> bool {
     dispatch!(level, simd => {
         let (weight, bias) = (Operand::of(simd, weight), Operand::of(simd, bias));
-        if line.is_centred() {
-            rescale_in::<_, true>(simd, x, line, weight, bias, output)
-        } else {
-            rescale_in::<_, false>(simd, x, line, weight, bias, output)
+        match line.shift {
+            Shift::None => rescale_in::<_, 0>(simd, x, line, weight, bias, output),
+            Shift::Once => rescale_in::<_, 1>(simd, x, line, weight, bias, output),
+            Shift::Twice => rescale_in::<_, 2>(simd, x, line, weight, bias, output),
         }
     })
 }
@@ -62,20 +62,20 @@ pub(super) fn gradient_sums(
     columns: Option<(&mut Columns, usize)>,
 ) -> GradientSums {
     dispatch!(level, simd => {
-        let weight = Operand::of(simd, weight);
-        match columns {
-            None if line.is_centred() => gradient_sums_in::<_, true>(simd, x, g, line, weight),
-            None => gradient_sums_in::<_, false>(simd, x, g, line, weight),
-            Some((columns, first)) if line.is_centred() => {
-                column_sums_in::<_, true>(simd, x, g, line, columns, first);
-                gradient_sums_in::<_, true>(simd, x, g, line, weight)
+            let weight = Operand::of(simd, weight);
+    if let Some((columns, first)) = columns {
+                match line.shift {
+                    Shift::None => column_sums_in::<_, 0>(simd, x, g, line, columns, first),
+                    Shift::Once => column_sums_in::<_, 1>(simd, x, g, line, columns, first),
+                    Shift::Twice => column_sums_in::<_, 2>(simd, x, g, line, columns, first),
+                }
             }
-            Some((columns, first)) => {
-                column_sums_in::<_, false>(simd, x, g, line, columns, first);
-                gradient_sums_in::<_, false>(simd, x, g, line, weight)
+            match line.shift {
+                Shift::None => gradient_sums_in::<_, 0>(simd, x, g, line, weight),
+                Shift::Once => gradient_sums_in::<_, 1>(simd, x, g, line, weight),
+                Shift::Twice => gradient_sums_in::<_, 2>(simd, x, g, line, weight),
             }
-        }
-    })
+        })
 }
 
 /// The coefficients of a·slope − constant − t·curve.
@@ -100,10 +100,10 @@ pub(super) fn gradient(
 ) -> bool {
     dispatch!(level, simd => {
         let weight = Operand::of(simd, weight);
-        if line.is_centred() {
-            gradient_in::<_, true>(simd, x, g, line, weight, coefficients, output)
-        } else {
-            gradient_in::<_, false>(simd, x, g, line, weight, coefficients, output)
+        match line.shift {
+            Shift::None => gradient_in::<_, 0>(simd, x, g, line, weight, coefficients, output),
+            Shift::Once => gradient_in::<_, 1>(simd, x, g, line, weight, coefficients, output),
+            Shift::Twice => gradient_in::<_, 2>(simd, x, g, line, weight, coefficients, output),
         }
     })
 }
@@ -114,7 +114,7 @@ pub(super) fn add_columns(level: Level, total: &mut [Vec<f64>; 2], part: &[Vec<f
 }
 
 #[inline(always)]
-fn rescale_in<S: Simd, const CENTRED: bool>(
+fn rescale_in<S: Simd, const SHIFTS: u8>(
     simd: S,
     x: &[f64],
     line: &Line,
@@ -128,13 +128,13 @@ fn rescale_in<S: Simd, const CENTRED: bool>(
     let mut finite = Finite::new(simd);
     for (index, (x, out)) in x_vectors.iter().zip(z_vectors).enumerate() {
         let (w, b) = (Operand::vector(weight, simd, index), Operand::vector(bias, simd, index));
-        let z = line.rescaled::<CENTRED>(f64x8::simd_from(simd, *x), w, b);
+        let z = line.rescaled::<SHIFTS>(f64x8::simd_from(simd, *x), w, b);
         finite.look_at(z);
         z.store_array(out);
     }
     if !x_tail.is_empty() {
         let (w, b) = (Operand::tail(weight, simd), Operand::tail(bias, simd));
-        let z = line.rescaled::<CENTRED>(padded(simd, x_tail, x_tail[0]), w, b);
+        let z = line.rescaled::<SHIFTS>(padded(simd, x_tail, x_tail[0]), w, b);
         finite.look_at(z);
         z_tail.copy_from_slice(&z.as_array()[..z_tail.len()]);
     }
@@ -142,7 +142,7 @@ fn rescale_in<S: Simd, const CENTRED: bool>(
 }
 
 #[inline(always)]
-fn gradient_sums_in<S: Simd, const CENTRED: bool>(
+fn gradient_sums_in<S: Simd, const SHIFTS: u8>(
     simd: S,
     x: &[f64],
     g: &[f64],
@@ -156,20 +156,20 @@ fn gradient_sums_in<S: Simd, const CENTRED: bool>(
     for (block, (xs, gs)) in x_vectors.chunks(BLOCK).zip(g_vectors.chunks(BLOCK)).enumerate() {
         for (index, (x, g)) in xs.iter().zip(gs).enumerate() {
             let a = weighted(f64x8::simd_from(simd, *g), Operand::vector(weight, simd, block * BLOCK + index));
-            line.add_gradient::<CENTRED>(&mut sum, &mut along, f64x8::simd_from(simd, *x), a);
+            line.add_gradient::<SHIFTS>(&mut sum, &mut along, f64x8::simd_from(simd, *x), a);
         }
         sum.empty();
         along.empty();
     }
     if !x_tail.is_empty() {
         let a = weighted(padded(simd, g_tail, 0.0), Operand::tail(weight, simd));
-        line.add_gradient::<CENTRED>(&mut sum, &mut along, padded(simd, x_tail, x_tail[0]), a);
+        line.add_gradient::<SHIFTS>(&mut sum, &mut along, padded(simd, x_tail, x_tail[0]), a);
     }
     GradientSums { gradient: sum.finish(), along: along.finish() }
 }
 
 #[inline(always)]
-fn column_sums_in<S: Simd, const CENTRED: bool>(
+fn column_sums_in<S: Simd, const SHIFTS: u8>(
     simd: S,
     x: &[f64],
     g: &[f64],
@@ -190,7 +190,7 @@ fn column_sums_in<S: Simd, const CENTRED: bool>(
         let (x, g) = (f64x8::simd_from(simd, *x), f64x8::simd_from(simd, *g));
         let weight = (f64x8::simd_from(simd, *w), f64x8::simd_from(simd, *we));
         let bias = (f64x8::simd_from(simd, *b), f64x8::simd_from(simd, *be));
-        let (weight, bias) = line.added_to_columns::<CENTRED>(x, g, weight, bias);
+        let (weight, bias) = line.added_to_columns::<SHIFTS>(x, g, weight, bias);
         weight.0.store_array(w);
         weight.1.store_array(we);
         bias.0.store_array(b);
@@ -200,7 +200,7 @@ fn column_sums_in<S: Simd, const CENTRED: bool>(
         let [weight, weight_error, bias, bias_error] =
             [&*w_tail, &*we_tail, &*b_tail, &*be_tail].map(|sum| padded(simd, sum, 0.0));
         let (x, g) = (padded(simd, x_tail, x_tail[0]), padded(simd, g_tail, 0.0));
-        let (weight, bias) = line.added_to_columns::<CENTRED>(x, g, (weight, weight_error), (bias, bias_error));
+        let (weight, bias) = line.added_to_columns::<SHIFTS>(x, g, (weight, weight_error), (bias, bias_error));
         let sums = [weight.0, weight.1, bias.0, bias.1];
         for (sum, column) in sums.into_iter().zip([w_tail, we_tail, b_tail, be_tail]) {
             column.copy_from_slice(&sum.as_array()[..x_tail.len()]);
@@ -209,7 +209,7 @@ fn column_sums_in<S: Simd, const CENTRED: bool>(
 }
 
 #[inline(always)]
-fn gradient_in<S: Simd, const CENTRED: bool>(
+fn gradient_in<S: Simd, const SHIFTS: u8>(
     simd: S,
     x: &[f64],
     g: &[f64],
@@ -228,14 +228,14 @@ fn gradient_in<S: Simd, const CENTRED: bool>(
     for (index, ((x, g), out)) in x_vectors.iter().zip(g_vectors).zip(z_vectors).enumerate() {
         let a = weighted(f64x8::simd_from(simd, *g), Operand::vector(weight, simd, index));
         let x = f64x8::simd_from(simd, *x);
-        let z = line.gradient::<CENTRED>(x, a, slope, minus_constant, minus_curve);
+        let z = line.gradient::<SHIFTS>(x, a, slope, minus_constant, minus_curve);
         finite.look_at(z);
         z.store_array(out);
     }
     if !x_tail.is_empty() {
         let a = weighted(padded(simd, g_tail, 0.0), Operand::tail(weight, simd));
         let x = padded(simd, x_tail, x_tail[0]);
-        let z = line.gradient::<CENTRED>(x, a, slope, minus_constant, minus_curve);
+        let z = line.gradient::<SHIFTS>(x, a, slope, minus_constant, minus_curve);
         finite.look_at(z);
         z_tail.copy_from_slice(&z.as_array()[..z_tail.len()]);
     }
@@ -265,7 +265,7 @@ fn add_columns_in<S: Simd>(simd: S, total: &mut [Vec<f64>; 2], part: &[Vec<f64>;
 /// A pair hi + lo in each lane.
 type Pair<S> = (f64x8<S>, f64x8<S>);
 
-/// A map x ↦ ((x − p) − δ)·r in every lane.
+/// A map x ↦ ((x − p) − δ)·r in every lane, with none, one or two exact subtractions.
 #[derive(Clone, Copy)]
 struct Lines<S: Simd> {
     minus_pivot: f64x8<S>,
@@ -285,19 +285,22 @@ impl<S: Simd> Lines<S> {
 
     /// t = (x − p) − δ.
     #[inline(always)]
-    fn deviation<const CENTRED: bool>(&self, x: f64x8<S>) -> Pair<S> {
-        if !CENTRED {
-            return (x, f64x8::splat(x.simd, 0.0));
+    fn deviation<const SHIFTS: u8>(&self, x: f64x8<S>) -> Pair<S> {
+        let (hi, lo) = match SHIFTS {
+            0 => return (x, f64x8::splat(x.simd, 0.0)),
+            _ => two_sum(x, self.minus_pivot),
+        };
+        if SHIFTS == 1 {
+            return (hi, lo + self.minus_delta.0);
         }
-        let (hi, lo) = two_sum(x, self.minus_pivot);
         let (hi, rest) = two_sum(hi, self.minus_delta.0);
         (hi, rest + (lo + self.minus_delta.1))
     }
 
     /// w·t·r + b.
     #[inline(always)]
-    fn rescaled<const CENTRED: bool>(&self, x: f64x8<S>, w: Option<f64x8<S>>, b: Option<f64x8<S>>) -> f64x8<S> {
-        let (mut hi, mut lo) = product(self.deviation::<CENTRED>(x), self.inverse);
+    fn rescaled<const SHIFTS: u8>(&self, x: f64x8<S>, w: Option<f64x8<S>>, b: Option<f64x8<S>>) -> f64x8<S> {
+        let (mut hi, mut lo) = product(self.deviation::<SHIFTS>(x), self.inverse);
         if let Some(w) = w {
             let (scaled, rest) = two_product(hi, w);
             (hi, lo) = (scaled, lo.mul_add_precise(w, rest));
@@ -311,24 +314,24 @@ impl<S: Simd> Lines<S> {
 
     /// Adds a and a·t.
     #[inline(always)]
-    fn add_gradient<const CENTRED: bool>(&self, sum: &mut Sum<S>, along: &mut Sum<S>, x: f64x8<S>, a: Pair<S>) {
-        if CENTRED {
+    fn add_gradient<const SHIFTS: u8>(&self, sum: &mut Sum<S>, along: &mut Sum<S>, x: f64x8<S>, a: Pair<S>) {
+        if SHIFTS > 0 {
             sum.add(a.0, a.1);
         }
-        let (hi, lo) = product(a, self.deviation::<CENTRED>(x));
+        let (hi, lo) = product(a, self.deviation::<SHIFTS>(x));
         along.add(hi, lo);
     }
 
     /// The sums Σ g·y and Σ g, each a sum and its errors, with one more term.
     #[inline(always)]
-    fn added_to_columns<const CENTRED: bool>(
+    fn added_to_columns<const SHIFTS: u8>(
         &self,
         x: f64x8<S>,
         g: f64x8<S>,
         weight: Pair<S>,
         bias: Pair<S>,
     ) -> (Pair<S>, Pair<S>) {
-        let y = product(self.deviation::<CENTRED>(x), self.inverse);
+        let y = product(self.deviation::<SHIFTS>(x), self.inverse);
         let (hi, rest) = two_product(y.0, g);
         let lo = y.1.mul_add_precise(g, rest);
         let (weight_sum, weight_rest) = two_sum(weight.0, hi);
@@ -338,7 +341,7 @@ impl<S: Simd> Lines<S> {
 
     /// a·slope − constant − t·curve.
     #[inline(always)]
-    fn gradient<const CENTRED: bool>(
+    fn gradient<const SHIFTS: u8>(
         &self,
         x: f64x8<S>,
         a: Pair<S>,
@@ -347,10 +350,10 @@ impl<S: Simd> Lines<S> {
         minus_curve: Pair<S>,
     ) -> f64x8<S> {
         let first = product(a, slope);
-        let second = product(self.deviation::<CENTRED>(x), minus_curve);
+        let second = product(self.deviation::<SHIFTS>(x), minus_curve);
         let (hi, rest) = two_sum(first.0, second.0);
         let lo = rest + (first.1 + second.1);
-        if !CENTRED {
+        if SHIFTS == 0 {
             return hi + lo;
         }
         let (hi, rest) = two_sum(hi, minus_constant.0);

@@ -14,9 +14,11 @@
 //!
 //! # Errors
 //! In units of u² = 2⁻¹⁰⁶ the deviation t, a pair of binary64 numbers, is within 4·(|t| + |δ|) of what its operands say:
-//! x − p and the subtraction of δ are exact pairs, the three small parts are added with two roundings. Three more for the
-//! product with r, three for that with w, two for b: with 16 the pair z is within 16u²·(|w·y| + |b|). Beside that stand the
-//! statistics: r is within 2⁻⁷⁵ and δ within 2⁻⁸²·σ (a group with less sharp ones goes another way, see below). So
+//! x − p and the subtraction of δ are exact pairs, the three small parts are added with two roundings. Where |μ| is below
+//! 2²⁴·σ, p is the rounded mean and δ its rest; then δ is added to the errors of x − p, and t is within |t| + |p| besides,
+//! 2⁻⁸²·σ. Three more for the product with r, three for that with w, two for b: with 16 the pair z is within
+//! 16u²·(|w·y| + |b|). Beside that stand the statistics: r is within 2⁻⁷⁵ and δ within 2⁻⁸²·σ (a group with less sharp
+//! ones goes another way, see below). So
 //!
 //! |z computed − z| ≤ ½·ulp(z) + 2⁻⁷⁴·(|w|·(|y| + 1) + |b|),
 //!
