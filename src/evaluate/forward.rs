@@ -56,18 +56,16 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn contiguous(&self, output: &mut [f64]) -> Vec<ReferenceMoments> {
         let size = self.plan.partition.group_size();
-        let chunks = output.par_chunks_mut(size).zip(self.input.par_chunks(size)).enumerate();
-        let chunks = chunks.with_min_len(TASK.div_ceil(size));
-        let group = |(group, (output, x)): (usize, (&mut [f64], &[f64]))| self.chunk(group, x, output);
+        let width = TASK.div_ceil(size);
+        let tasks = output.par_chunks_mut(width * size).zip(self.input.par_chunks(width * size)).enumerate();
+        let task = |(task, (output, x)): (usize, (&mut [f64], &[f64]))| self.chunk(task * width, x, output);
         match self.plan.update {
             // No need to keep them all.
             None => {
-                chunks.for_each(|chunk| {
-                    group(chunk);
-                });
+                tasks.for_each(|slices| drop(task(slices)));
                 Vec::new()
             }
-            Some(_) => chunks.filter_map(group).collect(),
+            Some(_) => tasks.flat_map_iter(task).collect(),
         }
     }
 
@@ -96,23 +94,29 @@ impl Pass<'_> {
             let x =
                 gather(self.input, first * length, partition.inner * length, length, pieces[0].len() / length, size);
             let mut z = vec![0.0; x.len()];
-            let groups = x.chunks(size).zip(z.chunks_mut(size)).enumerate();
-            let moments: Vec<_> = groups.filter_map(|(group, (x, z))| self.chunk(first + group, x, z)).collect();
+            let moments = self.chunk(first, &x, &mut z);
             scatter(&z, length, size, &mut pieces);
             moments
         };
         bundles.into_par_iter().enumerate().flat_map_iter(bundle).collect()
     }
 
-    /// A group that is one slice.
-    fn chunk(&self, group: usize, x: &[f64], output: &mut [f64]) -> Option<ReferenceMoments> {
-        let (moments, scaling) = self.statistics.of_group(Group::contiguous(x), group);
-        let line = scaling.line(self.plan.centred);
-        let (inner, length) = (group % self.plan.partition.inner, self.affine.run_length());
-        for (run, (x, output)) in x.chunks(length).zip(output.chunks_mut(length)).enumerate() {
-            self.run(x, &scaling, line, self.affine.weight(inner, run), self.affine.bias(inner, run), output);
+    /// Neighbouring groups, of which `first` is the first, each one slice. Their statistics first: a stream of one kind
+    /// is what the hardware reads ahead of.
+    fn chunk(&self, first: usize, x: &[f64], output: &mut [f64]) -> Vec<ReferenceMoments> {
+        let (size, inner) = (self.plan.partition.group_size(), self.plan.partition.inner);
+        let of_group = |(group, x)| self.statistics.of_group(Group::contiguous(x), first + group);
+        let (moments, scalings): (Vec<_>, Vec<_>) = x.chunks(size).enumerate().map(of_group).unzip();
+        let length = self.affine.run_length();
+        for (group, (x, output)) in x.chunks(size).zip(output.chunks_mut(size)).enumerate() {
+            let (scaling, inner) = (&scalings[group], (first + group) % inner);
+            let line = scaling.line(self.plan.centred);
+            for (run, (x, output)) in x.chunks(length).zip(output.chunks_mut(length)).enumerate() {
+                let (weight, bias) = (self.affine.weight(inner, run), self.affine.bias(inner, run));
+                self.run(x, scaling, line, weight, bias, output);
+            }
         }
-        moments
+        moments.into_iter().flatten().collect()
     }
 
     fn run(
