@@ -53,13 +53,13 @@ fn rough_mean_in<'a, S: Simd>(simd: S, slices: impl Iterator<Item = &'a [f64]>, 
         let (quadruples, rest) = vectors.as_chunks::<4>();
         for quadruple in quadruples {
             for (sum, x) in sums.iter_mut().zip(quadruple) {
-                *sum = *sum + f64x8::simd_from(simd, *x);
+                *sum += f64x8::simd_from(simd, *x);
             }
         }
         for x in rest {
-            sums[0] = sums[0] + f64x8::simd_from(simd, *x);
+            sums[0] += f64x8::simd_from(simd, *x);
         }
-        sums[1] = sums[1] + padded(simd, tail, 0.0);
+        sums[1] += padded(simd, tail, 0.0);
         count += vectors.len() * LANES + tail.len();
         if count == sample {
             break;
@@ -137,7 +137,7 @@ impl<S: Simd> Sum<S> {
     pub fn add(&mut self, hi: f64x8<S>, lo: f64x8<S>) {
         let (sum, error) = two_sum(self.sum, hi);
         self.sum = sum;
-        self.error = self.error + (error + lo);
+        self.error += error + lo;
     }
 
     /// Adds the running sums to the totals; due at the latest after [`BLOCK`] additions.

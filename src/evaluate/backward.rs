@@ -79,20 +79,18 @@ impl Parameters {
 /// Each method returns `None` where the reference has to be asked.
 impl Pass<'_> {
     fn contiguous(&self, parameters: usize, output: &mut [f64]) -> Option<Vec<Parameters>> {
-        let size = self.plan.partition.group_size();
-        let chunks = output.par_chunks_mut(size).zip(self.input.par_chunks(size)).zip(self.seed.par_chunks(size));
-        let chunks = chunks.enumerate().with_min_len(TASK.div_ceil(size));
-        let group =
-            |(group, ((output, x), g)): (usize, ((&mut [f64], &[f64]), &[f64]))| self.chunk(group, x, g, output);
-        if parameters == 0 {
-            return chunks.all(|chunk| group(chunk).is_some()).then(Vec::new);
-        }
-        let groups: Vec<Vec<Parameters>> = chunks.map(group).collect::<Option<_>>()?;
+        let partition = &self.plan.partition;
+        let width = TASK.div_ceil(partition.group_size());
+        let task = width * partition.group_size();
+        let tasks = output.par_chunks_mut(task).zip(self.input.par_chunks(task)).zip(self.seed.par_chunks(task));
+        let tasks = tasks.enumerate().map(|(task, ((output, x), g))| self.chunk(task * width, x, g, output));
+        let tasks: Vec<Vec<Parameters>> = tasks.collect::<Option<_>>()?;
         let mut sums = vec![Parameters::ZERO; parameters];
-        let step = self.plan.partition.parameter;
-        for (group, runs) in groups.iter().enumerate() {
-            for (run, gradients) in runs.iter().enumerate() {
-                sums[group % self.plan.partition.inner * step.inner_step + run * step.run_step].add(gradients);
+        if parameters > 0 {
+            let (runs, step) = (partition.group_size() / self.affine.run_length(), partition.parameter);
+            for (index, run) in tasks.iter().flatten().enumerate() {
+                let inner = index / runs % partition.inner;
+                sums[inner * step.inner_step + index % runs * step.run_step].add(run);
             }
         }
         Some(sums)
@@ -103,11 +101,11 @@ impl Pass<'_> {
         let runs = pieces(output, partition.inner * partition.run_length, partition.run_length);
         let group = |(channel, mut runs): (usize, Vec<&mut [f64]>)| {
             let [x, g] = [self.input, self.seed].map(|values| Group::new(values, partition.group(channel)));
-            let sums = self.group(channel, x, g, partition.run_length, &mut runs)?;
-            Some(sums.into_iter().fold(Parameters::ZERO, |mut total, sums| {
-                total.add(&sums);
-                total
-            }))
+            let line = self.line(x, channel)?;
+            let sums = self.group(channel, &line, x, g, partition.run_length, &mut runs)?;
+            let mut total = Parameters::ZERO;
+            sums.iter().for_each(|sums| total.add(sums));
+            Some(total)
         };
         runs.into_par_iter().enumerate().map(group).collect()
     }
@@ -122,9 +120,7 @@ impl Pass<'_> {
             let [x, g] =
                 [self.input, self.seed].map(|values| gather(values, first * length, sample, length, groups, size));
             let mut z = vec![0.0; x.len()];
-            let chunks = x.chunks(size).zip(g.chunks(size)).zip(z.chunks_mut(size)).enumerate();
-            let sums: Option<Vec<_>> =
-                chunks.map(|(group, ((x, g), z))| Some(self.chunk(first + group, x, g, z)?[0])).collect();
+            let sums = self.chunk(first, &x, &g, &mut z);
             scatter(&z, length, size, &mut pieces);
             sums
         };
@@ -141,15 +137,20 @@ impl Pass<'_> {
         let parts = output.par_chunks_mut(part).zip(self.input.par_chunks(part)).zip(self.seed.par_chunks(part));
         let columns = parts.map(|((output, x), g)| {
             let mut columns = Columns::new(sample);
-            let groups = output.chunks_mut(size).zip(x.chunks(size)).zip(g.chunks(size));
-            for (group, ((output, x), g)) in groups.enumerate() {
-                let inner = group % inner;
-                let line = self.statistics.of_group(Group::contiguous(x), inner).1.line(self.plan.centred)?;
-                let weight = self.affine.weight(inner, 0);
-                let columns = Some((&mut columns, inner * size));
-                let sums = kernels::gradient_sums(self.level, (x, g), &line, weight, columns);
-                let coefficients = self.coefficients(&sums, &line, size);
-                kernels::gradient(self.level, (x, g), &line, weight, &coefficients, output).then_some(())?;
+            let width = TASK.div_ceil(size) * size;
+            let mut group = 0;
+            for ((output, x), g) in output.chunks_mut(width).zip(x.chunks(width)).zip(g.chunks(width)) {
+                let lines = self.lines(x, group)?;
+                let groups = output.chunks_mut(size).zip(x.chunks(size)).zip(g.chunks(size)).zip(lines);
+                for (((output, x), g), line) in groups {
+                    let inner = group % inner;
+                    let weight = self.affine.weight(inner, 0);
+                    let columns = Some((&mut columns, inner * size));
+                    let sums = kernels::gradient_sums(self.level, (x, g), &line, weight, columns);
+                    let coefficients = self.coefficients(&sums, &line, size);
+                    kernels::gradient(self.level, (x, g), &line, weight, &coefficients, output).then_some(())?;
+                    group += 1;
+                }
             }
             Some(columns)
         });
@@ -168,23 +169,39 @@ impl Pass<'_> {
         sums.iter().all(|sums| sums.weight.hi.is_finite() && sums.bias.hi.is_finite()).then_some(sums)
     }
 
-    /// A group that is one slice.
-    fn chunk(&self, group: usize, x: &[f64], g: &[f64], output: &mut [f64]) -> Option<Vec<Parameters>> {
-        let length = self.affine.run_length();
-        let mut runs: Vec<&mut [f64]> = output.chunks_mut(length).collect();
-        self.group(group, Group::contiguous(x), Group::contiguous(g), length, &mut runs)
+    /// Neighbouring groups, of which `first` is the first, each one slice: the sums of each of their runs.
+    fn chunk(&self, first: usize, x: &[f64], g: &[f64], output: &mut [f64]) -> Option<Vec<Parameters>> {
+        let (size, length) = (self.plan.partition.group_size(), self.affine.run_length());
+        let mut sums = Vec::with_capacity(x.len() / length);
+        let groups = x.chunks(size).zip(g.chunks(size)).zip(output.chunks_mut(size)).zip(self.lines(x, first)?);
+        for (group, (((x, g), output), line)) in groups.enumerate() {
+            let (x, g) = (Group::contiguous(x), Group::contiguous(g));
+            let mut runs: Vec<&mut [f64]> = output.chunks_mut(length).collect();
+            sums.extend(self.group(first + group, &line, x, g, length, &mut runs)?);
+        }
+        Some(sums)
+    }
+
+    /// The maps of neighbouring groups, of which `first` is the first, each one slice.
+    fn lines(&self, x: &[f64], first: usize) -> Option<Vec<Line>> {
+        let groups = x.chunks(self.plan.partition.group_size()).enumerate();
+        groups.map(|(group, x)| self.line(Group::contiguous(x), first + group)).collect()
+    }
+
+    fn line(&self, x: Group<'_, f64>, index: usize) -> Option<Line> {
+        self.statistics.of_group(x, index).1.line(self.plan.centred)
     }
 
     /// The gradients of a group and the sums of each of its runs of `length` elements.
     fn group(
         &self,
         index: usize,
+        line: &Line,
         x: Group<'_, f64>,
         g: Group<'_, f64>,
         length: usize,
         output: &mut [&mut [f64]],
     ) -> Option<Vec<Parameters>> {
-        let line = self.statistics.of_group(x, index).1.line(self.plan.centred)?;
         let inner = index % self.plan.partition.inner;
         let weight = |run: usize| match self.affine.weight(inner, run) {
             Some(Parameter::One(weight)) => weight,
@@ -194,16 +211,16 @@ impl Pass<'_> {
         let mut total = GradientSums { gradient: DoubleDouble::ZERO, along: DoubleDouble::ZERO };
         let mut parameters = Vec::with_capacity(output.len());
         for (run, (x, g)) in runs().enumerate() {
-            let sums = kernels::gradient_sums(self.level, (x, g), &line, None, None);
+            let sums = kernels::gradient_sums(self.level, (x, g), line, None, None);
             total.gradient = total.gradient + sums.gradient * weight(run);
             total.along = total.along + sums.along * weight(run);
-            parameters.push(Parameters::of(&sums, &line));
+            parameters.push(Parameters::of(&sums, line));
         }
-        let coefficients = self.coefficients(&total, &line, x.len());
+        let coefficients = self.coefficients(&total, line, x.len());
         for (run, ((x, g), output)) in runs().zip(output).enumerate() {
             let slope = coefficients.slope * weight(run);
             let coefficients = Coefficients { slope, ..coefficients };
-            kernels::gradient(self.level, (x, g), &line, None, &coefficients, output).then_some(())?;
+            kernels::gradient(self.level, (x, g), line, None, &coefficients, output).then_some(())?;
         }
         let finite = |sums: &Parameters| sums.weight.hi.is_finite() && sums.bias.hi.is_finite();
         parameters.iter().all(finite).then_some(parameters)
