@@ -1,8 +1,12 @@
 //! The backward pass, layout by layout.
 //!
-//! A group's sums first, then its gradients. The gradients of the parameters are sums over groups. Where a run has one
-//! weight they are made of the runs' sums, Σ g·y = r·Σ g·t. Where each element has its own they are running sums over the
-//! samples, in [`PARTS`] parts that are added in their order.
+//! ```text
+//! dx = a·r − r·mean a − t·r³·mean(a·t)      a = g·w      t = x − μ      the means over a group's elements
+//! dw = Σ g·t·r      db = Σ g                over the elements that a parameter multiplies
+//! ```
+//! A group's sums first, then its gradients (Ioffe and Szegedy 2015, section 3, rearranged). Where a run has one weight,
+//! the gradients of the parameters are made of the runs' sums, Σ g·y = r·Σ g·t. Where each element has its own they are
+//! running sums over the samples, in [`PARTS`] parts that are added in their order.
 
 use fearless_simd::Level;
 use rayon::prelude::*;

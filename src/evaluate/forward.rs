@@ -1,4 +1,8 @@
-//! The forward pass, layout by layout.
+//! The forward pass, layout by layout: the statistics of some groups, then their outputs while they are in a cache.
+//!
+//! ```text
+//! z = w·((x − p) − δ)·r + b      input, output: as the plan's partition says; one task: groups of about TASK elements
+//! ```
 
 use fearless_simd::Level;
 use rayon::prelude::*;

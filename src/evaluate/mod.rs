@@ -27,10 +27,11 @@
 //!
 //! |grad_input computed − grad_input| ≤ ½·ulp + 2⁻⁷²·(|a| + mean |a| + (|y| + 1)·mean|a·y|)/σ,
 //!
-//! and the gradients of the parameters are within ½·ulp + 2⁻⁷²·Σ|g·(|y| + 1)| and ½·ulp + 2⁻⁷²·Σ|g|. A result below
-//! 2⁻⁹⁶⁹, where errors of products underflow, may be off by 2⁻¹⁰⁷¹ besides. Groups with a NaN or an infinity, with
-//! squares that over- or underflow, or with statistics that double-double numbers do not hold go through the reference,
-//! element by element, and are what it says; its radius is their error then.
+//! and the gradients of the parameters are within ½·ulp + 2⁻⁷²·Σ|g|·(|y| + 1) and ½·ulp + 2⁻⁷²·Σ|g| (of up to 2²²
+//! samples, where each element has its own parameters). A result below 2⁻⁹⁶⁹, where errors of products underflow, may be
+//! off by 2⁻¹⁰⁷¹ besides. Groups with a NaN or an infinity, with squares that over- or underflow, or with statistics that
+//! double-double numbers do not hold go through the reference, element by element, and are what it says; its radius is
+//! their error then.
 //!
 //! # Bits
 //! They are the same on every machine and with any number of threads: eight lanes whatever the vectors' width, and sums
@@ -40,6 +41,7 @@ mod backward;
 mod forward;
 mod kernels;
 mod layout;
+mod lines;
 mod statistics;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! The statistics of groups: the input's own, or the stored ones.
+//! The statistics of groups: the input's own, or the stored ones, `running_mean` and `running_var`, one of each channel.
 
 use fearless_simd::Level;
 
