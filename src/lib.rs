@@ -32,6 +32,7 @@ pub mod case;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod conformance;
+pub mod evaluate;
 pub mod fuzzing;
 pub mod golden;
 pub mod judge;
