@@ -1,10 +1,10 @@
 //! Evidence that accumulates, and that may be looked at whenever one likes.
 //!
-//! An *e-value* is a non-negative variable whose expectation under the hypothesis, given all that came before, is at most
-//! 1. The running product of e-values is then a supermartingale, and the chance that it ever reaches 1/α is at most α
+//! An *e-value* is a variable of at least 0 whose expectation under the hypothesis, given all that came before, is at most
+//! one. The running product of e-values is then a supermartingale, and the chance that it ever reaches 1/α is at most α
 //! (Ville 1939): one may stop at any time, for any reason, or go on for ever. A p-value p becomes an e-value by
 //! f(p) = (1 − p + p·ln p)/(p·ln² p), the mixture of κ·p^(κ−1) over κ in (0, 1) (Vovk and Wang 2021, *E-values:
-//! calibration, combination and applications*); whatever the p-value's own test, ∫f = 1.
+//! calibration, combination and applications*): f falls in p and ∫f = 1, so a p-value that is too large does no harm.
 //!
 //! ```text
 //! E_t = f(p_1)·f(p_2)·…·f(p_t)        alarm as soon as E_t ≥ K/α, for K processes side by side
