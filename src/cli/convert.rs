@@ -62,23 +62,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
 
 fn sentence(asked: &Momentum, from: &Framework, to: &Framework, value: f64) -> String {
     let m = to.weight_of_new(value);
+    let batches = match (asked.batch, asked.to_batch) {
+        (Some(batch), Some(to_batch)) => format!(" at batches of {to_batch} instead of {batch}"),
+        _ => String::new(),
+    };
+    let weighed = if to.weight == Weight::New { "new batch" } else { "old value" };
+    let (old, new) = (digits(asked.value), digits(value));
     let mut text = format!(
-        "{} of {} is {} of {}{}: {}, the weight of the {}.",
-        from.parameter,
-        from.name,
-        to.parameter,
-        to.name,
-        asked
-            .to_batch
-            .map_or(String::new(), |to| format!(" at batches of {to} instead of {}", asked.batch.unwrap_or(1))),
-        digits(value),
-        if to.weight == Weight::New { "new batch" } else { "old value" }
+        "{} {old} of {} is {} {new} of {}{batches}: the weight of the {weighed}.",
+        from.parameter, from.name, to.parameter, to.name,
     );
     if asked.batch != asked.to_batch {
         text += " The window in samples stays.";
     }
     if m > 0.0 {
-        text += &format!(" The running statistics are as noisy as an average of {} batches.", digits((2.0 - m) / m));
+        text += &format!(" The running statistics are as noisy as an average of {:.0} batches.", (2.0 - m) / m);
     }
     if from.unbiased != to.unbiased {
         let (biased, unbiased) = if from.unbiased { (to.name, from.name) } else { (from.name, to.name) };

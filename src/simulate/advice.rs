@@ -38,10 +38,10 @@ fn noise(setting: &Setting) -> String {
     let theory = Theory::new(setting);
     let total = setting.within + setting.between;
     format!(
-        "A batch's mean is off by {:.3} standard deviations and its variance by {:.0} % of itself, typically: that is what \
-         the layer adds as noise in training.",
+        "A batch's mean is off by {:.3} standard deviations and its variance by {} of itself, typically: that is what the \
+         layer adds as noise in training.",
         (theory.mean_variance / total).sqrt(),
-        100.0 * theory.squares.variance().sqrt() / theory.squares.mean(),
+        percent(theory.squares.variance().sqrt() / theory.squares.mean()),
     )
 }
 
@@ -74,7 +74,7 @@ fn bias(setting: &Setting) -> Option<String> {
     (seen < 0.999).then(|| {
         format!(
             "The running variance settles at {:.3} of the true {total:.3}, for any momentum: a batch of {} sees only part \
-             of what differs between samples. In evaluation outputs have {:.2} times the variance they were trained with.",
+             of what differs between samples. In evaluation the outputs' variance is {:.2} instead of 1.",
             theory.squares.mean(),
             setting.batch,
             1.0 / seen,
@@ -88,27 +88,28 @@ fn renorm(setting: &Setting) -> String {
     let noise = (setting.momentum / (2.0 - setting.momentum)).sqrt();
     let relative = theory.squares.variance().sqrt() / theory.squares.mean();
     format!(
-        "Batch renorm, unclipped, normalizes with the running statistics: its variance is off by {:.0} % instead of \
-         {:.0} %; what they are biased by stays.",
-        100.0 * relative * noise,
-        100.0 * relative,
+        "Batch renorm, unclipped, normalizes with the running statistics: its variance is off by {} instead of {}; what \
+         they are biased by stays.",
+        percent(relative * noise),
+        percent(relative),
     )
 }
 
 /// Norms of one sample: nothing of them depends on the batch.
 fn instead(setting: &Setting) -> Vec<String> {
     let length = setting.values;
-    let off = |count: usize| 100.0 * (2.0 / (count as f64 - 1.0)).sqrt();
+    // The relative standard deviation of the variance of `count` normal values.
+    let off = |count: usize| percent((2.0 / (count as f64 - 1.0)).sqrt());
     let mut sentences = Vec::new();
     let layer = CHANNELS * length;
     sentences.push(format!(
-        "Layer norm over {CHANNELS} channels takes {layer} values of one sample: its variance is off by {:.0} %, at every \
+        "Layer norm over {CHANNELS} channels takes {layer} values of one sample: its variance is off by {}, at every \
          batch size, and evaluation does what training does.",
         off(layer)
     ));
     let group = CHANNELS / GROUPS * length;
     sentences.push(format!(
-        "Group norm with {GROUPS} groups of {} channels takes {group} values: {:.0} %.{}",
+        "Group norm with {GROUPS} groups of {} channels takes {group} values: {}.{}",
         CHANNELS / GROUPS,
         off(group),
         if group < 16 { " That is few: take fewer groups." } else { "" }
@@ -117,10 +118,17 @@ fn instead(setting: &Setting) -> Vec<String> {
         "Instance norm is refused: it takes the values of one channel of one sample, and there is one.".to_owned()
     } else {
         format!(
-            "Instance norm takes the {length} values of one channel of one sample: {:.0} %, and what differs between \
+            "Instance norm takes the {length} values of one channel of one sample: {}, and what differs between \
              samples is removed.",
             off(length)
         )
     });
     sentences
+}
+
+/// Two significant digits, more where there are more before the point.
+fn percent(part: f64) -> String {
+    let percent = 100.0 * part;
+    let digits = (1 - percent.max(1e-6).log10().floor() as i32).max(0) as usize;
+    format!("{percent:.digits$} %")
 }

@@ -50,8 +50,8 @@ fn panel(svg: &mut String, top: f64, title: &str, band: &[Running], lines: &[Vec
     let steps = (band.len() - 1).max(1) as f64;
     let x = |step: usize| LEFT + step as f64 / steps * (WIDTH - LEFT - 16.0);
     let y = |value: f64| top + PANEL * (high - value) / (high - low);
-    // A picture shows no more than some hundred points.
-    let every = band.len().div_ceil(300);
+    // A picture shows no more than some two hundred points.
+    let every = band.len().div_ceil(200);
     let shown = || (0..band.len()).filter(move |step| step % every == 0 || step + 1 == band.len());
     let point = |step: usize, value: f64| format!("{:.1},{:.1}", x(step), y(value));
     let path = |points: Vec<String>| points.join(" ");

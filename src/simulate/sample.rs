@@ -20,7 +20,8 @@ const Z: f64 = 3.89;
 /// Every figure by formula, and by simulation where there is something to simulate.
 pub fn simulate(setting: &Setting) -> Vec<Figure> {
     let mut figures = figures(setting);
-    let work = setting.steps.max(1) * setting.batch * setting.values.min(DRAWN + 1);
+    let draws = if setting.values > DRAWN { 4 } else { setting.values };
+    let work = setting.steps.max(1) * setting.batch * draws;
     let channels = (BUDGET / work).clamp(100, 20_000);
     let runs: Vec<Run> = (0..channels).into_par_iter().map(|channel| Run::of(setting, channel)).collect();
     let all = |pick: fn(&Batch) -> f64| runs.iter().flat_map(|run| &run.batches).map(pick).collect::<Vec<f64>>();
