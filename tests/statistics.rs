@@ -14,7 +14,7 @@ fn pool(name: &str) -> Pool<'static> {
 
 #[test]
 fn correct_layers_pass() {
-    let programs = [("reference", 0..2), ("two_pass", 0..6), ("welford_folded", 6..9), ("two_pass_pairwise", 9..12)];
+    let programs = [("reference", 0..2), ("two_pass", 2..5), ("welford_folded", 5..7), ("two_pass_pairwise", 7..9)];
     for (name, seeds) in programs {
         for seed in seeds {
             let findings = check(&mut pool(name), seed, &|_| true);
@@ -40,7 +40,7 @@ fn each_statistic_sees_its_planted_bugs() {
         }
     }
     for (bug, names) in bugs {
-        for seed in [SEED, 1, 2] {
+        for seed in [SEED, 1] {
             let seen = check(&mut pool(bug), seed, &|name| names.iter().any(|other| other == name));
             assert_eq!(seen.len(), names.len());
             for (verdict, exhibit) in seen {
@@ -56,7 +56,7 @@ fn each_statistic_sees_its_planted_bugs() {
 #[test]
 fn small_p_values_are_as_rare_as_stated() {
     let mut pool = pool("two_pass");
-    let trials: Vec<f64> = (100..115)
+    let trials: Vec<f64> = (100..110)
         .flat_map(|seed| p_values(&mut pool, seed, &|_| true))
         .map(|(name, p)| p.unwrap_or_else(|| panic!("{name}: nothing was measured")))
         .collect();
