@@ -18,8 +18,8 @@
 //! assert_eq!(failed.nearest_bug.unwrap().sentence, "it divides the variance by n − 1 instead of n");
 //! ```
 //!
-//! A subject is a type that implements [`subject::Subject`], or a program in any language behind a pipe
-//! ([`subject::Program`]). The modules, from the bottom up: [`arithmetic`] (numbers and kernels), [`operation`] (what a norm
+//! To judge a layer of your own in a test, implement [`Layer`] and call [`assert_conformant`]. More generally a subject is a
+//! type that implements [`subject::Subject`], or a program in any language behind a pipe ([`subject::Program`]). The modules, from the bottom up: [`arithmetic`] (numbers and kernels), [`operation`] (what a norm
 //! is), [`case`] (what is asked and answered), [`judge`], [`golden`] (documents), [`subject`], [`conformance`] (the walk from
 //! cases to verdicts), [`report`].
 //!
@@ -32,6 +32,7 @@ pub mod case;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod conformance;
+pub mod evaluate;
 pub mod fuzzing;
 pub mod golden;
 pub mod judge;

@@ -18,6 +18,7 @@ mod dual;
 pub mod exact;
 pub mod format;
 mod group;
+pub(crate) mod lanes;
 mod machine;
 mod majorant;
 mod plain;
@@ -34,7 +35,8 @@ pub use machine::{Accumulator, Form, Machine, Order, Program, VarianceMethod};
 pub use majorant::Majorant;
 pub use plain::Plain;
 pub use real::Real;
-pub use reference::{Reference, ReferenceMoments};
+pub(crate) use reference::{Line, Shift};
+pub use reference::{Reference, ReferenceMoments, ReferenceScaling};
 pub use tracked::{Law, SummationDepth, Terms, Tracked, TrackedMoments, Tracker, VarianceLaw};
 pub use truth::Truth;
 

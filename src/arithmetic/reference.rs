@@ -1,29 +1,40 @@
 //! The reference: moments and rescaling in double-double arithmetic, each result with its radius.
 //!
 //! ```text
-//! pass 1   p = fl(mean x), or x itself where all are equal          max |x|
+//! pass 1   p ≈ mean x, of the first SAMPLE elements
 //! pass 2   dᵢ = xᵢ − p exactly, in two parts     S = Σ dᵢ     Q = Σ dᵢ²
 //!          δ = S/n     μ = p + δ     v = Q/n − δ²
 //! pass 3   yᵢ = (dᵢ − δ)·r,   r = 1/√(v + eps)
 //! ```
 //! The pivot p is any number near the mean, so its error does not matter: μ is never formed, and the deviations keep
-//! their relative accuracy at a mean of 10¹⁵ standard deviations. Elements are scaled by 2⁻ᵏ where max |x| or eps is
-//! far from 1, so that squares neither overflow nor underflow.
+//! their relative accuracy at a mean of 10¹⁵ standard deviations. The mean of k of n elements is near: it is at most
+//! √((n − k)/k) standard deviations away, so the subtraction in v costs log₂(n/k) bits and no more. Where it costs more
+//! than the truth can spare, where squares over- or underflow, and where all elements may be equal, the group is looked
+//! at again with care: with the mean of all elements, or the element that they equal, for a pivot, and scaled by 2⁻ᵏ
+//! where max |x| is far from 1.
 //!
 //! # The lemma of the sums
 //! Eight lanes, each a running sum s with a plain sum c of the exact errors (Ogita, Rump, Oishi, "Accurate sum and dot
-//! product", SIAM J. Sci. Comput. 26, 2005), emptied into a double-double every [`BLOCK`] terms. Within a block of m
-//! terms the errors are at most u·Σ|d| each, so c is off by at most 3m²u²·Σ|d|; emptying costs 3u² of the total each
-//! time. With m = 128 that is 2⁻⁹⁰ of Σ|d|, or of Q for the squares (whose own rounding, 8u² each, is below it).
+//! product", SIAM J. Sci. Comput. 26, 2005), emptied into a double-double every [`BLOCK`](super::lanes::BLOCK) terms.
+//! Within a block of m terms a lane's errors are at most u·Σ|d| each, |c| is below (m + 1)·u·Σ|d|, and adding to it costs
+//! u of that m times, and 2u²·Σ|d| for each term that is put together first: c is off by at most 3m²u²·Σ|d|. For the
+//! squares, whose own errors are u·d² and twice that for the lower part of d, |c| is below (m + 3)·u·Q and off by at most
+//! (m² + 4m + 10)·u²·Q, which 3m²u²·Q covers, and the d_lo² that is left out. With m = 128 that is 2⁻⁹⁰ of Σ|d|, or of Q.
+//! Emptying costs 3u² of the total each time, and the three levels of the sum over lanes 9u²: 32u² for each time
+//! covers both.
 
 use super::format::{exponent_of, power_of_two, scale};
+use super::lanes::{self, Sums};
 use super::{
     Arithmetic, DoubleDouble, EpsPlace, Factor, Group, Parameter, Plain, Real, RunningQuantity, Scale, Truth, bessel,
-    double_double::{two_product, two_sum},
+    double_double::two_sum,
 };
+use fearless_simd::Level;
 
-const LANES: usize = 8;
-const BLOCK: usize = 128;
+/// Elements that the first pivot is a mean of.
+const SAMPLE: usize = 256;
+/// Runs shorter than this are gathered: they leave lanes empty.
+const SHORT: usize = 64;
 
 /// The arithmetic of the truth.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,6 +68,53 @@ pub struct ReferenceScaling {
     special: bool,
 }
 
+/// x ↦ ((x − p) − δ)·r without radii, for values that neither over- nor underflow on the way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    /// p.
+    pub pivot: f64,
+    /// δ.
+    pub delta: DoubleDouble,
+    /// r = 1/σ.
+    pub inverse: DoubleDouble,
+    /// What is subtracted.
+    pub shift: Shift,
+}
+
+/// What a [`Line`] subtracts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shift {
+    /// Nothing: there is no mean.
+    None,
+    /// A p that is the mean rounded to binary64, and a δ that is so small that it may go with the errors of x − p: what
+    /// it loses there, u²·|p|, is below 2⁻⁸²·σ.
+    Once,
+    /// Any p and δ: two exact subtractions.
+    Twice,
+}
+
+impl ReferenceScaling {
+    /// The map without radii, if they are so small that nobody misses them and no power of two is in it.
+    pub(crate) fn line(&self, centred: bool) -> Option<Line> {
+        let ReferenceScaling { exponent, pivot, delta, inverse, shift, special } = *self;
+        let usual = !special && exponent == 0 && shift == 0 && pivot.abs() < 1e200;
+        let ranged = matches!(inverse.value.hi, 1e-100..1e100);
+        let sharp = inverse.radius <= power_of_two(-74) * inverse.value.hi;
+        if !(usual && ranged && sharp) {
+            return None;
+        }
+        let (delta, inverse) = (delta.value, inverse.value);
+        if !centred {
+            return Some(Line { pivot, delta, inverse, shift: Shift::None });
+        }
+        let mean = delta + pivot;
+        if mean.hi.abs() * inverse.hi > power_of_two(24) {
+            return Some(Line { pivot, delta, inverse, shift: Shift::Twice });
+        }
+        Some(Line { pivot: mean.hi, delta: DoubleDouble::from(mean.lo), inverse, shift: Shift::Once })
+    }
+}
+
 impl Arithmetic for Reference {
     type Input = f64;
     type Real = Truth;
@@ -64,49 +122,7 @@ impl Arithmetic for Reference {
     type Scaling = ReferenceScaling;
 
     fn moments(&self, group: Group<'_, f64>, centred: bool) -> ReferenceMoments {
-        let count = group.len();
-        let range = Range::of(&group);
-        if !range.finite || count == 0 {
-            return special_moments(&group, centred);
-        }
-        let largest = range.min.abs().max(range.max.abs());
-        let exponent = match largest {
-            0.0 => 0,
-            largest if (-300..=300).contains(&exponent_of(largest)) => 0,
-            largest => exponent_of(largest),
-        };
-        let pivot = match centred {
-            false => 0.0,
-            true if range.min == range.max => scale(range.min, -exponent),
-            true => rough_mean(&group, exponent),
-        };
-        let (sum, squares) = sums(&group, exponent, pivot);
-
-        let n = count as f64;
-        let blocks = (count / (LANES * BLOCK) + 1) as f64;
-        let relative = power_of_two(-90) + 8.0 * blocks * power_of_two(-104);
-        // Squares, and elements that the scaling made subnormal, may lose this much each.
-        let lost = 4.0 * n * f64::MIN_POSITIVE;
-        let exact = squares == DoubleDouble::ZERO && largest == 0.0 || range.min == range.max && centred;
-        let mean_square = Truth {
-            value: squares / DoubleDouble::from(n),
-            radius: if exact { 0.0 } else { (relative * squares.hi + lost) / n * 1.001 },
-        };
-        let mean_deviation = Truth {
-            value: sum / DoubleDouble::from(n),
-            // Σ|d| ≤ √(n·Q)
-            radius: if exact { 0.0 } else { (relative * (mean_square.value.hi).sqrt() + lost / n) * 1.001 },
-        };
-        let (delta, variance) = if exact && centred {
-            (Truth::exact(0.0), Truth::exact(0.0))
-        } else if centred {
-            let variance = mean_square - mean_deviation * mean_deviation;
-            let below_zero = variance.value.hi < 0.0;
-            (mean_deviation, if below_zero { Truth { value: DoubleDouble::ZERO, ..variance } } else { variance })
-        } else {
-            (Truth::exact(0.0), mean_square)
-        };
-        ReferenceMoments { count: Some(count), exponent, pivot, delta, variance, special: false }
+        self.moments_at(Level::new(), group, centred)
     }
 
     fn stored(&self, mean: f64, variance: f64) -> ReferenceMoments {
@@ -253,6 +269,79 @@ impl Arithmetic for Reference {
     }
 }
 
+impl Reference {
+    /// The moments, by the vectors of `level`; the bits are those of any other level.
+    pub(crate) fn moments_at(&self, level: Level, group: Group<'_, f64>, centred: bool) -> ReferenceMoments {
+        let mut scratch = Vec::new();
+        let short = group.slices().next().is_some_and(|slice| slice.len() < SHORT);
+        let group = if short { Group::contiguous(group.gather(&mut scratch)) } else { group };
+        ordinary_moments(level, &group, centred).unwrap_or_else(|| careful_moments(level, &group, centred))
+    }
+}
+
+/// The moments, if nothing is unusual.
+fn ordinary_moments(level: Level, group: &Group<'_, f64>, centred: bool) -> Option<ReferenceMoments> {
+    let pivot = centred.then(|| lanes::rough_mean(level, group.slices(), SAMPLE));
+    // A NaN is not usual either.
+    if pivot.is_some_and(|pivot| !matches!(pivot.abs(), 0.0..1e90)) {
+        return None;
+    }
+    let sums = lanes::sums(level, group.slices(), pivot);
+    if !matches!(sums.squares.hi / group.len() as f64, 1e-180..1e180) {
+        return None;
+    }
+    let moments = moments_of_sums(group.len(), 0, pivot, sums);
+    (moments.variance.radius <= power_of_two(-74) * moments.variance.value.hi).then_some(moments)
+}
+
+/// The moments of any group.
+fn careful_moments(level: Level, group: &Group<'_, f64>, centred: bool) -> ReferenceMoments {
+    let range = Range::of(group);
+    if !range.finite || group.is_empty() {
+        return special_moments(group, centred);
+    }
+    let largest = range.min.abs().max(range.max.abs());
+    let exponent = match largest {
+        0.0 => 0,
+        largest if (-300..=300).contains(&exponent_of(largest)) => 0,
+        largest => exponent_of(largest),
+    };
+    if range.min == range.max && centred {
+        let (pivot, zero) = (scale(range.min, -exponent), Truth::exact(0.0));
+        let count = Some(group.len());
+        return ReferenceMoments { count, exponent, pivot, delta: zero, variance: zero, special: false };
+    }
+    let scaled: Vec<f64> = group.iter().map(|x| scale_by(x, -exponent)).collect();
+    let slices = || std::iter::once(scaled.as_slice());
+    let pivot = centred.then(|| lanes::rough_mean(level, slices(), usize::MAX));
+    moments_of_sums(scaled.len(), exponent, pivot, lanes::sums(level, slices(), pivot))
+}
+
+/// Value and radius of mean and variance, by the lemma.
+fn moments_of_sums(count: usize, exponent: i32, pivot: Option<f64>, sums: Sums) -> ReferenceMoments {
+    let n = count as f64;
+    let relative = power_of_two(-90) + 8.0 * sums.blocks as f64 * power_of_two(-104);
+    // Squares, and elements that the scaling made subnormal, may lose this much each.
+    let lost = if pivot.is_none() && sums.squares == DoubleDouble::ZERO { 0.0 } else { 4.0 * n * f64::MIN_POSITIVE };
+    let mean_square =
+        Truth { value: sums.squares / DoubleDouble::from(n), radius: (relative * sums.squares.hi + lost) / n * 1.001 };
+    let (delta, variance) = match pivot {
+        None => (Truth::exact(0.0), mean_square),
+        Some(_) => {
+            let delta = Truth {
+                value: sums.sum / DoubleDouble::from(n),
+                // Σ|d| ≤ √(n·Q)
+                radius: (relative * mean_square.value.hi.sqrt() + lost / n) * 1.001,
+            };
+            let variance = mean_square - delta * delta;
+            let below_zero = variance.value.hi < 0.0;
+            (delta, if below_zero { Truth { value: DoubleDouble::ZERO, ..variance } } else { variance })
+        }
+    };
+    let pivot = pivot.unwrap_or(0.0);
+    ReferenceMoments { count: Some(count), exponent, pivot, delta, variance, special: false }
+}
+
 /// The variance with its divisor, in units of 4^exponent.
 fn unbiased(moments: &ReferenceMoments, degrees_of_freedom: u8) -> Truth {
     match moments.count {
@@ -292,65 +381,6 @@ impl Range {
 #[inline]
 fn scale_by(x: f64, exponent: i32) -> f64 {
     if exponent == 0 { x } else { scale(x, exponent) }
-}
-
-/// A number near the mean, in units of 2^exponent. Each term is divided by n first, so the sum cannot overflow.
-fn rough_mean(group: &Group<'_, f64>, exponent: i32) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let mut lane = 0;
-    for x in group.iter() {
-        lanes[lane] += scale_by(x, -exponent);
-        lane = (lane + 1) % LANES;
-    }
-    lanes.iter().sum::<f64>() / group.len() as f64
-}
-
-/// S = Σ (x − p) and Q = Σ (x − p)² as double-doubles.
-fn sums(group: &Group<'_, f64>, exponent: i32, pivot: f64) -> (DoubleDouble, DoubleDouble) {
-    let (mut sum, mut squares) = (DoubleDouble::ZERO, DoubleDouble::ZERO);
-    let mut lanes = [Lane::default(); LANES];
-    let mut taken = 0;
-    for x in group.iter() {
-        lanes[taken % LANES].add(scale_by(x, -exponent), pivot);
-        taken += 1;
-        if taken == LANES * BLOCK {
-            empty(&mut lanes, &mut sum, &mut squares);
-            taken = 0;
-        }
-    }
-    empty(&mut lanes, &mut sum, &mut squares);
-    (sum, squares)
-}
-
-/// Running sums of d and d², each with the sum of its exact errors.
-#[derive(Clone, Copy, Default)]
-struct Lane {
-    sum: f64,
-    sum_error: f64,
-    squares: f64,
-    squares_error: f64,
-}
-
-impl Lane {
-    #[inline]
-    fn add(&mut self, x: f64, pivot: f64) {
-        let (hi, lo) = two_sum(x, -pivot);
-        let (sum, error) = two_sum(self.sum, hi);
-        self.sum = sum;
-        self.sum_error += error + lo;
-        let (square, rest) = two_product(hi, hi);
-        let (squares, error) = two_sum(self.squares, square);
-        self.squares = squares;
-        self.squares_error += error + (rest + 2.0 * hi * lo);
-    }
-}
-
-fn empty(lanes: &mut [Lane; LANES], sum: &mut DoubleDouble, squares: &mut DoubleDouble) {
-    for lane in lanes {
-        *sum = *sum + DoubleDouble::sum(lane.sum, lane.sum_error);
-        *squares = *squares + DoubleDouble::sum(lane.squares, lane.squares_error);
-        *lane = Lane::default();
-    }
 }
 
 /// The moments of a group with a NaN or an infinity in it: what IEEE arithmetic makes of the definition.

@@ -12,7 +12,7 @@ mod group_norm;
 mod instance_norm;
 mod layer_norm;
 mod local_response_norm;
-mod normalization;
+pub(crate) mod normalization;
 mod normalize;
 mod norms;
 mod partition;

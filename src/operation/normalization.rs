@@ -95,7 +95,7 @@ pub struct Outputs<R> {
 }
 
 /// Normalizes, and moves the running statistics where the plan says so.
-pub(super) fn forward<A: Arithmetic>(
+pub(crate) fn forward<A: Arithmetic>(
     arithmetic: &A,
     plan: &Plan,
     tensors: &Tensors<Vec<A::Input>>,
@@ -148,31 +148,42 @@ pub(super) fn forward<A: Arithmetic>(
 
     if plan.running {
         let (mean, variance) = running();
-        let (mean, variance): (Vec<A::Real>, Vec<A::Real>) = match plan.update {
-            Some(factor) if !current.is_empty() => {
-                let means: Vec<_> = current.iter().map(|m| arithmetic.mean(m)).collect();
-                let variance_of = |m| match plan.bessel_values {
-                    None => arithmetic.variance(m, rule.running_degrees_of_freedom),
-                    Some(values) => arithmetic.variance(m, 0) * A::Real::constant(bessel(values, 1)),
-                };
-                let quantity = |m| arithmetic.running_quantity(variance_of(m), rule.running, plan.eps);
-                let variances: Vec<_> = current.iter().map(quantity).collect();
-                let moved = |old: &[A::Input], new: &[A::Real]| {
-                    let channels = old.iter().enumerate();
-                    channels.map(|(c, &old)| arithmetic.mix(old, average(new, c, partition), factor)).collect()
-                };
-                (moved(mean, &means), moved(variance, &variances))
-            }
-            _ => {
-                let keep = |values: &Vec<A::Input>| values.iter().map(|&x| arithmetic.keep(x)).collect();
-                (keep(mean), keep(variance))
-            }
-        };
+        let (mean, variance) = moved(arithmetic, plan, &current, mean, variance, rule);
         let shape = vec![mean.len()];
         outputs.insert("running_mean".into(), Output { shape: shape.clone(), values: mean });
         outputs.insert("running_var".into(), Output { shape, values: variance });
     }
     Outputs { tensors: outputs, num_batches_tracked: plan.num_batches_tracked }
+}
+
+/// `running_mean` and `running_var` after a call whose groups have the moments `current`.
+pub(crate) fn moved<A: Arithmetic>(
+    arithmetic: &A,
+    plan: &Plan,
+    current: &[A::Moments],
+    mean: &[A::Input],
+    variance: &[A::Input],
+    rule: &Rule,
+) -> (Vec<A::Real>, Vec<A::Real>) {
+    let factor = match plan.update {
+        Some(factor) if !current.is_empty() => factor,
+        _ => {
+            let keep = |values: &[A::Input]| values.iter().map(|&x| arithmetic.keep(x)).collect();
+            return (keep(mean), keep(variance));
+        }
+    };
+    let means: Vec<_> = current.iter().map(|m| arithmetic.mean(m)).collect();
+    let variance_of = |m| match plan.bessel_values {
+        None => arithmetic.variance(m, rule.running_degrees_of_freedom),
+        Some(values) => arithmetic.variance(m, 0) * A::Real::constant(bessel(values, 1)),
+    };
+    let quantity = |m| arithmetic.running_quantity(variance_of(m), rule.running, plan.eps);
+    let variances: Vec<_> = current.iter().map(quantity).collect();
+    let mix = |old: &[A::Input], new: &[A::Real]| {
+        let channels = old.iter().enumerate();
+        channels.map(|(c, &old)| arithmetic.mix(old, average(new, c, &plan.partition), factor)).collect()
+    };
+    (mix(mean, &means), mix(variance, &variances))
 }
 
 /// The mean over the first axis of groups of what each group of channel `channel` has: one group in batch norm, one for each
@@ -193,7 +204,7 @@ fn average<R: Real>(values: &[R], channel: usize, partition: &Partition) -> R {
 /// grad_weight = Σ g·y      grad_bias = Σ g       over the elements that a parameter multiplies
 /// ```
 /// Ioffe and Szegedy 2015, section 3, rearranged.
-pub(super) fn backward<A: Arithmetic>(
+pub(crate) fn backward<A: Arithmetic>(
     arithmetic: &A,
     plan: &Plan,
     tensors: &Tensors<Vec<A::Input>>,
