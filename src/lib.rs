@@ -39,6 +39,8 @@ pub mod judge;
 mod layer;
 pub mod operation;
 pub mod report;
+pub mod simulate;
+pub mod statistic;
 pub mod subject;
 mod tensor;
 

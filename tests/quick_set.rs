@@ -35,7 +35,8 @@ fn chosen(mut corpus: GoldenFile) -> GoldenFile {
         .filter(|verdict| verdict.outcome == Outcome::Pass)
         .map(|verdict| verdict.case)
         .collect();
-    let mut smallest: BTreeMap<(&'static str, Option<DataType>, Option<Flag>), (usize, String)> = BTreeMap::new();
+    type Key = (&'static str, Option<DataType>, Option<Flag>);
+    let mut smallest: BTreeMap<Key, (usize, String)> = BTreeMap::new();
     for case in corpus.cases.iter().map(|recorded| &recorded.case).filter(|case| passes.contains(&case.name)) {
         let flags = case.flags.iter().filter(|&&flag| flag != Flag::Large).map(|&flag| (None, Some(flag)));
         for (dtype, flag) in flags.chain([(Some(case.dtype()), None)]) {

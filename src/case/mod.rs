@@ -7,7 +7,7 @@ mod hello;
 pub mod preconditions;
 pub mod random;
 mod seeded;
-mod shaped;
+pub(crate) mod shaped;
 pub(crate) mod simpler;
 pub mod values;
 

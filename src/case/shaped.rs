@@ -3,7 +3,7 @@
 use crate::operation::{BatchNorm, Dialect, GroupNorm, InstanceNorm, LayerNorm, Operation, RmsNorm, SyncBatchNorm};
 
 /// An input whose groups are known, with the sizes that fit it.
-pub(super) struct Shaped {
+pub(crate) struct Shaped {
     /// Sizes of the input's dimensions.
     pub shape: Vec<usize>,
     /// Its elements in C order.
@@ -27,7 +27,7 @@ pub(super) struct Shaped {
 ///
 /// # Panics
 /// If `split` does not divide n or `num_groups` the number of groups.
-pub(super) fn shaped(name: &str, groups: &[Vec<f64>], split: usize, num_groups: usize) -> Shaped {
+pub(crate) fn shaped(name: &str, groups: &[Vec<f64>], split: usize, num_groups: usize) -> Shaped {
     let size = groups[0].len();
     assert!(
         size.is_multiple_of(split) && groups.len().is_multiple_of(num_groups),

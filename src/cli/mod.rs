@@ -3,6 +3,7 @@
 mod adapter;
 mod ask;
 mod check;
+mod convert;
 mod goldens;
 mod list;
 mod near;
@@ -13,6 +14,7 @@ mod record;
 mod replay;
 mod selection;
 mod show;
+mod simulate;
 mod table;
 mod verify;
 
@@ -63,6 +65,8 @@ enum Command {
     Show(show::Arguments),
     Replay(replay::Arguments),
     Table(table::Arguments),
+    Simulate(simulate::Arguments),
+    Convert(convert::Arguments),
     Adapter(adapter::Arguments),
 }
 
@@ -104,6 +108,8 @@ pub fn main() -> ExitCode {
         Command::Show(arguments) => show::run(&arguments, colors),
         Command::Replay(arguments) => replay::run(&arguments, colors),
         Command::Table(arguments) => table::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
         Command::Adapter(arguments) => adapter::run(&arguments, colors),
     };
     let status = done.unwrap_or_else(|stop| {

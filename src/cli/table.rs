@@ -8,6 +8,7 @@ use crate::arithmetic::DataType;
 use crate::case::{FlagKind, catalogue};
 use crate::conformance::power::{self, EXPOSED};
 use crate::report::{Status, multiple};
+use crate::statistic::{FALSE_ALARM, MISS, false_alarms};
 use crate::subject::planted::BUGS;
 
 /// Prints a table of the documentation in Markdown, computed from the catalogue and the planted bugs.
@@ -24,6 +25,8 @@ enum Which {
     Power,
     /// The planted bugs: what each does, what it does to a user, where it was seen.
     Bugs,
+    /// The statistics: how seldom each accuses a correct layer, what it must see, and what that takes.
+    FalseAlarms,
 }
 
 /// # Errors
@@ -32,6 +35,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
     print(&match arguments.table {
         Which::Power => power_table(),
         Which::Bugs => bugs_table(),
+        Which::FalseAlarms => false_alarms_table(),
     })?;
     Ok(Status::Conformant)
 }
@@ -83,4 +87,36 @@ fn bugs_table() -> String {
     });
     let header = ["bug", "what the layer does", "operations", "flag", "what it does to a user", "cases", "seen in"];
     markdown(&header, cells.collect())
+}
+
+fn false_alarms_table() -> String {
+    let rows = false_alarms();
+    let cells = rows.iter().map(|row| {
+        vec![
+            format!("`{}`", row.statistic),
+            format!("`{}`", row.operation),
+            row.null.to_owned(),
+            format!("{:.2e}", row.false_alarm),
+            row.error.to_owned(),
+            format!("{:.0e}", row.miss),
+            row.needed.to_string(),
+            row.asked.to_string(),
+        ]
+    });
+    let header = [
+        "statistic",
+        "operation",
+        "of a correct layer",
+        "false alarms",
+        "must see",
+        "misses",
+        "groups needed",
+        "asked",
+    ];
+    let note = format!(
+        "All {} tests together accuse a correct layer in at most {FALSE_ALARM:.0e} of all runs (Holm); each misses the \
+         error that it must see in at most {MISS:.0e}.\n",
+        rows.len()
+    );
+    format!("{}\n{note}", markdown(&header, cells.collect()))
 }

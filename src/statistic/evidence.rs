@@ -1,0 +1,115 @@
+//! Evidence that accumulates, and that may be looked at whenever one likes.
+//!
+//! An *e-value* is a variable of at least 0 whose expectation under the hypothesis, given all that came before, is at most
+//! one. The running product of e-values is then a supermartingale, and the chance that it ever reaches 1/α is at most α
+//! (Ville 1939): one may stop at any time, for any reason, or go on for ever. A p-value p becomes an e-value by
+//! f(p) = (1 − p + p·ln p)/(p·ln² p), the mixture of κ·p^(κ−1) over κ in (0, 1) (Vovk and Wang 2021, *E-values:
+//! calibration, combination and applications*): f falls in p and ∫f = 1, so a p-value that is too large does no harm.
+//!
+//! ```text
+//! E_t = f(p_1)·f(p_2)·…·f(p_t)        alarm as soon as E_t ≥ K/α, for K processes side by side
+//! ```
+
+/// One hypothesis and the evidence against it so far.
+///
+/// ```
+/// use normative::statistic::Evidence;
+/// let mut evidence = Evidence::default();
+/// for p in [0.5, 0.8, 0.1] {
+///     evidence.add(p);
+/// }
+/// assert!(!evidence.rejects(1e-6));
+/// for p in [1e-4, 1e-5] {
+///     evidence.add(p);
+/// }
+/// assert!(evidence.rejects(1e-6));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// ln E_t.
+    logarithm: f64,
+    /// The largest ln E_t so far: what was once an alarm stays one.
+    largest: f64,
+}
+
+impl Evidence {
+    /// Adds the p-value of a test that is independent of those before, or valid given them.
+    pub fn add(&mut self, p: f64) {
+        self.logarithm += calibrated(p).ln();
+        self.largest = self.largest.max(self.logarithm);
+    }
+
+    /// E_t, the product of the e-values.
+    pub fn e_value(&self) -> f64 {
+        self.logarithm.exp()
+    }
+
+    /// Whether it reached 1/`alpha` at any time: of a true hypothesis this has a chance of at most `alpha`, ever.
+    pub fn rejects(&self, alpha: f64) -> bool {
+        self.largest >= -alpha.ln()
+    }
+
+    /// 1/max E_t, at most 1: a p-value that holds at any time.
+    pub fn p_value(&self) -> f64 {
+        (-self.largest).exp()
+    }
+}
+
+/// The e-value of a p-value; infinite at 0, and at what is no number.
+pub fn calibrated(p: f64) -> f64 {
+    if p.is_nan() || p <= 0.0 {
+        return f64::INFINITY;
+    }
+    let log = p.min(1.0).ln();
+    if log > -1e-3 {
+        // 1 − p + p·ln p cancels near 1; its series in ln p is ½ln² p + ⅓ln³ p + …
+        return (0.5 + log / 3.0) / p.min(1.0);
+    }
+    (1.0 - p + p * log) / (p * log * log)
+}
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_relative_eq;
+
+    use super::*;
+    use crate::case::values::Values;
+
+    #[test]
+    fn the_calibrator_integrates_to_one() {
+        // ∫f(p)dp with p = e^(−u): the integrand (1 − e^(−u)(1 + u))/u² falls as 1/u², so that the tail beyond U is 1/U.
+        let (step, end) = (1e-3, 600.0);
+        let integrand = |u: f64| calibrated((-u).exp()) * (-u).exp();
+        let sum: f64 = (0..600_000).map(|i| integrand((f64::from(i) + 0.5) * step) * step).sum();
+        assert_relative_eq!(sum + 1.0 / end, 1.0, epsilon = 1e-6);
+        assert_relative_eq!(calibrated(1.0), 0.5);
+        assert_relative_eq!(calibrated((-0.00099_f64).exp()), calibrated((-0.00101_f64).exp()), epsilon = 1e-4);
+    }
+
+    /// At most one in twenty walks may ever reach 20; that it holds at every time at once is the point.
+    #[test]
+    fn a_true_hypothesis_is_seldom_rejected_however_long_one_looks() {
+        let mut values = Values::new(1);
+        let mut rejected = 0;
+        for _ in 0..2000 {
+            let mut evidence = Evidence::default();
+            (0..200).for_each(|_| evidence.add(values.uniform() + 0.5_f64.powi(21)));
+            rejected += usize::from(evidence.rejects(0.05));
+        }
+        // 100 expected at most; four standard deviations above is 139.
+        assert!((1..=139).contains(&rejected), "{rejected} of 2000");
+    }
+
+    #[test]
+    fn a_small_error_is_found_in_time() {
+        let mut values = Values::new(2);
+        let mut evidence = Evidence::default();
+        // p-values whose square root is uniform: a little too often small.
+        let count = (1..).find(|_| {
+            evidence.add((values.uniform() + 1e-7).powi(2));
+            evidence.rejects(1e-9)
+        });
+        assert!(count.unwrap() < 500, "{count:?}");
+        assert!(evidence.p_value() <= 1e-9);
+    }
+}

@@ -1,0 +1,78 @@
+//! Statistics: correct layers pass for every seed, and each statistic sees the planted bugs that it must see.
+
+use std::collections::BTreeMap;
+
+use normative::judge::Outcome;
+use normative::statistic::{FALSE_ALARM, MISS, SEED, STATISTICS, check, false_alarms, p_values};
+use normative::subject::planted::Bug;
+use normative::subject::{Builtin, Pool, Subject};
+
+fn pool(name: &str) -> Pool<'static> {
+    let subject = || Box::new(Builtin::new(name).expect("a compiled-in subject")) as Box<dyn Subject>;
+    Pool::sharing(vec![subject(), subject()])
+}
+
+#[test]
+fn correct_layers_pass() {
+    let programs = [("reference", 0..2), ("two_pass", 2..5), ("welford_folded", 5..7), ("two_pass_pairwise", 7..9)];
+    for (name, seeds) in programs {
+        for seed in seeds {
+            let findings = check(&mut pool(name), seed, &|_| true);
+            assert_eq!(findings.len(), false_alarms().len());
+            for (verdict, exhibit) in findings {
+                assert_eq!(verdict.outcome, Outcome::Pass, "{name}, seed {seed}: {} {}", verdict.case, verdict.message);
+                assert!(exhibit.is_empty() && verdict.message.is_empty());
+            }
+        }
+    }
+}
+
+/// The planned miss rate is 10⁻⁶, so every seed shows every bug.
+#[test]
+fn each_statistic_sees_its_planted_bugs() {
+    let mut bugs: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for statistic in STATISTICS {
+        for &bug in statistic.sees {
+            let operations = Bug::from_name(bug).expect("a planted bug").operations;
+            let operations = statistic.operations.iter().filter(|name| operations.contains(name));
+            let names = operations.map(|operation| format!("statistic-{}-{operation}-f64", statistic.name));
+            bugs.entry(bug).or_default().extend(names);
+        }
+    }
+    for (bug, names) in bugs {
+        for seed in [SEED, 1] {
+            let seen = check(&mut pool(bug), seed, &|name| names.iter().any(|other| other == name));
+            assert_eq!(seen.len(), names.len());
+            for (verdict, exhibit) in seen {
+                assert_eq!(verdict.outcome, Outcome::Fail, "{bug}, seed {seed}: {} {}", verdict.case, verdict.message);
+                assert!(!verdict.message.is_empty() && !exhibit.is_empty() && !verdict.flags.is_empty());
+            }
+        }
+    }
+}
+
+/// p-values of a correct program: at a level of 0.05, no more than chance explains. They are from exact distributions or
+/// bounds above them, so that fewer is no mistake.
+#[test]
+fn small_p_values_are_as_rare_as_stated() {
+    let mut pool = pool("two_pass");
+    let trials: Vec<f64> = (100..110)
+        .flat_map(|seed| p_values(&mut pool, seed, &|_| true))
+        .map(|(name, p)| p.unwrap_or_else(|| panic!("{name}: nothing was measured")))
+        .collect();
+    let below = trials.iter().filter(|&&p| p <= 0.05).count() as f64;
+    let expected = 0.05 * trials.len() as f64;
+    assert!(below <= expected + 4.0 * expected.sqrt(), "{below} of {}", trials.len());
+    assert!(trials.iter().any(|&p| p <= 0.2), "the p-values are no bounds far from use");
+}
+
+#[test]
+fn the_table_keeps_its_promises() {
+    let rows = false_alarms();
+    let total: f64 = rows.iter().map(|row| row.false_alarm).sum();
+    assert!(total <= FALSE_ALARM * (1.0 + 1e-12), "{total}");
+    for row in rows {
+        assert!(row.asked >= row.needed && row.miss <= MISS, "{row:?}");
+        assert!(row.asked < 50_000, "{row:?} is not cheap");
+    }
+}
