@@ -37,6 +37,7 @@ pub mod golden;
 pub mod judge;
 mod layer;
 pub mod operation;
+pub mod property;
 pub mod report;
 pub mod subject;
 mod tensor;
