@@ -8,8 +8,13 @@
 //! wrong, and inputs that nobody wrote down.
 
 mod check;
+mod gradient;
+mod identity;
 mod moments;
 mod promise;
+mod refusal;
+mod repeat;
+mod running;
 mod setting;
 mod symmetry;
 mod trial;
@@ -89,7 +94,16 @@ const MONOTONE: &[&str] = &[
 
 /// Every property.
 pub fn properties() -> impl Iterator<Item = &'static Property> {
-    [symmetry::PROPERTIES, moments::PROPERTIES].into_iter().flatten()
+    let families = [
+        symmetry::PROPERTIES,
+        moments::PROPERTIES,
+        identity::PROPERTIES,
+        refusal::PROPERTIES,
+        gradient::PROPERTIES,
+        repeat::PROPERTIES,
+        running::PROPERTIES,
+    ];
+    families.into_iter().flatten()
 }
 
 impl Property {

@@ -9,11 +9,11 @@
 
 use super::setting::{Setting, axes, changed, parameter_shape};
 use super::symmetry::{output_of, place};
-use super::trial::{Answers, Asked, Finding, Trial, ball, exact, moments, sum};
+use super::trial::{Asked, Finding, Trial, exact, moments, sum};
 use super::{CENTRED, FAMILY, MONOTONE, Property};
 use crate::arithmetic::{Real, Truth};
 use crate::case::{Flag, Step};
-use crate::operation::{Operation, SyncBatchNorm};
+use crate::operation::Operation;
 use crate::tensor::Tensor;
 
 pub(super) const PROPERTIES: &[Property] = &[

@@ -11,7 +11,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use crate::arithmetic::{DataType, DoubleDouble, Law, Truth};
+use crate::arithmetic::{DoubleDouble, Law, Truth};
 use crate::case::{Answer, Case, Declared, Flag, Level, Request, Step};
 use crate::judge::{Bounds, Expected, Outcome};
 use crate::operation::Plan;
@@ -114,6 +114,11 @@ impl Asked<'_> {
         })
     }
 
+    /// How the subject says that it sums.
+    pub fn declared(&self) -> Declared {
+        self.declared
+    }
+
     /// What is true of the call.
     pub fn expected(&self) -> &Expected {
         &self.truth().0
@@ -164,11 +169,6 @@ impl Asked<'_> {
     /// The elements of a tensor that went in.
     pub fn sent(&self, name: &str) -> Vec<f64> {
         self.step.tensors.get(name).map_or_else(Vec::new, |tensor| tensor.to_f64().into_iter().collect())
-    }
-
-    /// The data type of the input.
-    pub fn dtype(&self) -> DataType {
-        self.step.tensors["input"].dtype()
     }
 
     /// The positions of each group of the input.
