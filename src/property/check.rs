@@ -1,14 +1,18 @@
 //! Trying the laws on a subject: calls go out, answers come back, and each cell gets its verdict.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rayon::prelude::*;
 
 use super::setting::Setting;
 use super::trial::{Answers, Asked, Finding, Trial, cases};
-use super::{Cell, cells};
+use super::{Cell, Property, cells, properties};
+use crate::arithmetic::DataType;
 use crate::case::{Answer, Case, Declared, Flag, Level, Request};
 use crate::conformance::{Kind, Verdict, nearest, printable};
 use crate::judge::{Expected, Outcome, judge};
-use crate::subject::{CaseRun, Fault, Pool};
+use crate::subject::planted::{BUGS, Bug};
+use crate::subject::{Builtin, CaseRun, Fault, Pool};
 
 /// The rounds of a check.
 pub const ROUNDS: usize = 6;
@@ -218,4 +222,26 @@ fn verdict(cell: &Cell, found: &[(&Tried, &Finding)], declared: Declared) -> Opt
         }
     }
     Some((verdict, shown))
+}
+
+/// The planted bugs that break each property in any operation, in f32, by the property's name.
+pub fn matrix(seed: u64, rounds: usize) -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+    properties().map(|property| (property.name, caught_by(property, seed, rounds))).collect()
+}
+
+/// The planted bugs that break `property` in f32.
+pub fn caught_by(property: &Property, seed: u64, rounds: usize) -> BTreeSet<&'static str> {
+    let breaks = |bug: &&Bug| {
+        let mut pool = Pool::of(Box::new(Builtin::new(bug.name).expect("a planted bug is a builtin")));
+        let names: BTreeSet<String> = own_cells(property, bug).map(|cell| cell.name()).collect();
+        let found = check(&mut pool, seed, rounds, &|name, _| names.contains(name));
+        found.iter().any(|(verdict, _)| verdict.outcome > Outcome::Advisory)
+    };
+    BUGS.par_iter().filter(breaks).map(|bug| bug.name).collect()
+}
+
+/// The cells of a property whose operation can have the bug.
+fn own_cells(property: &Property, bug: &Bug) -> impl Iterator<Item = Cell> {
+    let own = move |cell: &Cell| cell.property.name == property.name && bug.operations.contains(&cell.operation);
+    cells().filter(move |cell| own(cell) && cell.dtype == DataType::F32)
 }

@@ -19,7 +19,7 @@ mod setting;
 mod symmetry;
 mod trial;
 
-pub use check::{QUICK_ROUNDS, ROUNDS, Shown, check};
+pub use check::{QUICK_ROUNDS, ROUNDS, Shown, caught_by, check, matrix};
 pub use promise::{Axis, Promises, Sign, promises};
 
 use crate::arithmetic::DataType;
@@ -48,6 +48,22 @@ pub struct Property {
 const FAMILY: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"];
 const CENTRED: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm"];
 const EVERY: &[&str] = crate::operation::Operation::NAMES;
+/// Those that see some shift: all but instance norm.
+const SHIFTABLE: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "local_response_norm",
+    "cross_map_lrn",
+    "normalize",
+    "renorm",
+    "weight_norm",
+    "spectral_norm",
+    "frozen_batch_norm",
+    "conv_batch_norm_fold",
+];
 /// Those with a degree among their promises.
 const SCALABLE: &[&str] = &[
     "batch_norm",

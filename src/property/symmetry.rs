@@ -9,7 +9,7 @@
 use super::promise::{Axis, Promises, Sign, of};
 use super::setting::{Setting, axes, changed, with_eps};
 use super::trial::{Answers, Asked, Finding, Trial, exact};
-use super::{CENTRED, EVERY, Property, SCALABLE, UNMIXED};
+use super::{CENTRED, EVERY, Property, SCALABLE, SHIFTABLE, UNMIXED};
 use crate::arithmetic::Truth;
 use crate::arithmetic::format::power_of_two;
 use crate::case::{Flag, Step};
@@ -33,7 +33,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "|y(x + c) − y(x)| ≥ |z(x + c) − z(x)| − B(x + c) − B(x), z the truth, where it is not promised to vanish",
         source: "Chen, Cheung and Yiu 1998",
         flags: &[Flag::GroupAxis, Flag::ModeIgnored],
-        operations: EVERY,
+        operations: SHIFTABLE,
         trial: shift_seen,
     },
     Property {
@@ -138,14 +138,16 @@ fn differ(answers: &Answers<'_>, finding: &mut Finding, among: impl Fn(usize) ->
     let (answered, truths) = (left.balls(output).into_iter().zip(right.balls(output)), left.truths(output));
     let truths = truths.into_iter().zip(right.truths(output));
     for (index, ((one, other), (was, is))) in answered.zip(truths).enumerate().filter(|(index, _)| among(*index)) {
-        let moves = (is - was).value.hi;
+        let moves = is - was;
+        let falls = moves.value.hi < 0.0;
         let wrong = || {
             let (one, other) = (one.value.hi, other.value.hi);
-            format!("{} moves from {one:e} to {other:e} {changed}; expected it to move by {moves:e}", place(left, index))
+            let (at, moves) = (place(left, index), moves.value.hi);
+            format!("{at} moves from {one:e} to {other:e} {changed}; expected it to move by {moves:e}")
         };
         // Towards where the truth moves, it must move as far.
-        let toward = if moves < 0.0 { one - other } else { other - one };
-        finding.at_most((1, 0), exact(moves.abs()) - toward, wrong);
+        let (must, does) = if falls { (-moves, one - other) } else { (moves, other - one) };
+        finding.at_most((1, 0), must - does, wrong);
     }
 }
 
@@ -199,9 +201,6 @@ fn shift(setting: &mut Setting) -> Option<Trial> {
 fn shift_seen(setting: &mut Setting) -> Option<Trial> {
     let step = setting.step();
     let open: Vec<usize> = (0..3).filter(|&kind| !shifts(of(setting.operation))[kind].0).collect();
-    if open.is_empty() {
-        return None;
-    }
     let kind = open[setting.round % open.len()];
     let (_, changed) = shifts(of(setting.operation))[kind];
     let other = shifted(setting, &step, kind);

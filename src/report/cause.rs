@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{Exhibit, Report};
 use crate::case::Flag;
 use crate::conformance::power::EXPOSED;
-use crate::conformance::{Verdict, explains};
+use crate::conformance::{Kind, Verdict, explains};
 use crate::judge::{Expected, Grade, Outcome};
 use crate::subject::planted::Bug;
 
@@ -122,6 +122,9 @@ impl Cause {
 
 /// In what way a case fails: the tensor that is wrong, or its message without what differs from case to case.
 fn kind(verdict: &Verdict) -> String {
+    if verdict.kind == Kind::Property {
+        return verdict.comment.clone();
+    }
     if let Some(worst) = &verdict.worst {
         let how = if worst.actual.is_nan() { "is NaN" } else { "is off" };
         return format!("{} {how}", worst.tensor);
