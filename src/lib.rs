@@ -21,7 +21,7 @@
 //! A subject is a type that implements [`subject::Subject`], or a program in any language behind a pipe
 //! ([`subject::Program`]). The modules, from the bottom up: [`arithmetic`] (numbers and kernels), [`operation`] (what a norm
 //! is), [`case`] (what is asked and answered), [`judge`], [`golden`] (documents), [`subject`], [`conformance`] (the walk from
-//! cases to verdicts), [`report`].
+//! cases to verdicts), [`property`] (laws that hold without knowing the answer), [`report`].
 //!
 //! Features: `cli` (by default) is the command line; the library without it is light.
 

@@ -128,10 +128,45 @@ fn every_law_catches_a_planted_bug_or_a_subject_made_for_it() {
         assert!(fails, "{property} does not see that {sentence}");
         caught.entry(property).or_default().insert(sentence);
     }
-    let idle: Vec<&str> =
-        property::properties().map(|law| law.name).filter(|name| caught.get(name).is_none_or(BTreeSet::is_empty)).collect();
+    let idle: Vec<&str> = property::properties()
+        .map(|law| law.name)
+        .filter(|name| caught.get(name).is_none_or(BTreeSet::is_empty))
+        .collect();
     assert!(idle.is_empty(), "laws that catch nothing: {idle:?}");
     let seen: BTreeSet<&str> = matrix.values().flatten().copied().collect();
     let missed: Vec<&str> = BUGS.iter().map(|bug| bug.name).filter(|name| !seen.contains(name)).collect();
     assert!(missed.is_empty(), "planted bugs that no law catches: {missed:?}");
+}
+
+fn normative(arguments: &[&str]) -> (i32, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("normative"));
+    let output = command.current_dir(folder.path()).args(arguments).output().expect("it runs");
+    (output.status.code().expect("an exit status"), String::from_utf8(output.stdout).expect("text"))
+}
+
+#[test]
+fn a_broken_law_is_reported_with_its_numbers() {
+    let only = "property-mean-square-layer_norm-f32";
+    let (status, text) = normative(&["check", "--builtin", "eps_doubled", "--only", only]);
+    assert_eq!(status, 1, "{text}");
+    for part in [only, "expected v/(v + eps) =", "it adds eps twice", "normative replay"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let (status, text) = normative(&["check", "--builtin", "reference", "--only", only, "--seed", "9"]);
+    assert_eq!(status, 0, "{text}");
+    let (status, _) = normative(&["check", "--builtin", "reference", "--only", "property-nonesuch-*"]);
+    assert_eq!(status, 2);
+}
+
+#[test]
+fn laws_can_be_listed_and_shown() {
+    let (status, text) = normative(&["list", "properties"]);
+    assert_eq!(status, 0);
+    assert!(property::properties().all(|law| text.contains(law.name)), "{text}");
+    let (status, text) = normative(&["show", "samuelson"]);
+    assert_eq!(status, 0);
+    assert!(text.contains("clipped: it clips its output to ±5"), "{text}");
+    let (status, text) = normative(&["table", "promises"]);
+    assert!(status == 0 && text.contains("`spectral_norm`"), "{text}");
 }

@@ -34,7 +34,8 @@ impl SelectionOptions {
         }
         for (option, globs) in [("--only", &self.only), ("--skip", &self.skip)] {
             for glob in globs {
-                let mut names = cases.clone().map(|case| case.name.as_str()).chain(laws.iter().map(|law| law.0.as_str()));
+                let mut names =
+                    cases.clone().map(|case| case.name.as_str()).chain(laws.iter().map(|law| law.0.as_str()));
                 if !names.any(|name| glob_match(glob, name)) {
                     let laws = laws.iter().map(|law| law.0.as_str());
                     let near = did_you_mean(glob, cases.clone().map(|case| case.name.as_str()).chain(laws));

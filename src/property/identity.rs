@@ -3,7 +3,7 @@
 //! ```text
 //! group norm, 1 group = layer norm over (C, L)      group norm, C groups = instance norm
 //! batch norm of 1 sample = instance norm            batch norm of (1, N·C, L) = instance norm of (N, C, L)
-//! RMS norm of x − μ = layer norm of x               √n·x/‖x‖₂ = RMS norm, eps = 0
+//! RMS norm of x − μ = layer norm of x               √n·x/‖x‖₂ = RMS norm, eps → 0
 //! ```
 //! Wu and He 2018, section 3.1; Zhang and Sennrich 2019, section 3. A subject that does not claim the second operation is
 //! not asked.
@@ -12,6 +12,7 @@ use super::Property;
 use super::setting::{Setting, changed};
 use super::symmetry::{output_of, place};
 use super::trial::{Finding, Trial, exact, sum};
+use crate::arithmetic::format::power_of_two;
 use crate::arithmetic::{Real, Truth};
 use crate::case::{Flag, Step};
 use crate::operation::{
@@ -86,8 +87,8 @@ pub(super) const PROPERTIES: &[Property] = &[
     },
     Property {
         name: "unit-rms",
-        sentence: "a vector of unit length times √n is RMS norm without eps",
-        law: "√n·x/‖x‖₂ = rms_norm(x; eps = 0)",
+        sentence: "a vector of unit length times √n is RMS norm, where eps is too small to matter",
+        law: "√n·x/‖x‖₂ = rms_norm(x; eps → 0)",
         source: "Zhang and Sennrich 2019, section 3",
         flags: &[Flag::NormKind],
         operations: &["normalize", "rms_norm"],
@@ -263,6 +264,7 @@ fn workers(setting: &mut Setting) -> Option<Trial> {
     for (name, value) in [("running_mean", 0.5), ("running_var", 2.0)] {
         step.tensors.insert(name.to_owned(), setting.tensor(&shape[1..2], vec![value; shape[1]]));
     }
+    step.tensors.insert("num_batches_tracked".to_owned(), Tensor::counter(0));
     let Operation::SyncBatchNorm(norm) = &mut step.operation else { return None };
     if setting.round % 2 == 1 {
         norm.splits = vec![shape[0]];
@@ -313,7 +315,8 @@ fn normalized(input: &Tensor) -> Step {
 fn unit_rms(setting: &mut Setting) -> Option<Trial> {
     let (input, _, size) = vectors(setting);
     let unit = normalized(&input);
-    let rms = Step::forward(rms_norm(0.0, vec![size]), Tensors::from([("input".to_owned(), input)]));
+    // A part of 2⁻⁸⁸ of the mean square, or less.
+    let rms = Step::forward(rms_norm(power_of_two(-100), vec![size]), Tensors::from([("input".to_owned(), input)]));
     let root = exact(size as f64).sqrt();
     if setting.operation == "rms_norm" {
         return alike(rms, unit, root);

@@ -11,6 +11,7 @@ mod check;
 mod gradient;
 mod identity;
 mod moments;
+mod norms;
 mod promise;
 mod refusal;
 mod repeat;
@@ -113,6 +114,7 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
     let families = [
         symmetry::PROPERTIES,
         moments::PROPERTIES,
+        norms::PROPERTIES,
         identity::PROPERTIES,
         refusal::PROPERTIES,
         gradient::PROPERTIES,

@@ -206,7 +206,13 @@ fn range(setting: &mut Setting) -> Option<Trial> {
             for group in plan_partition(&step) {
                 for (k, &position) in group.iter().enumerate() {
                     let apart = kind == 1 || k < 2;
-                    input[position] += if !apart { 0.0 } else if k % 2 == 0 { spread } else { -spread };
+                    input[position] += if !apart {
+                        0.0
+                    } else if k % 2 == 0 {
+                        spread
+                    } else {
+                        -spread
+                    };
                 }
             }
             changed(&step, "input", |index, _| input[index])
@@ -288,7 +294,9 @@ fn duplicates(setting: &mut Setting) -> Option<Trial> {
         let (input, output) = (asked.sent("input"), asked.balls(output_of(asked.step)));
         for positions in rising_groups(asked) {
             for (k, &one) in positions.iter().enumerate() {
-                let Some(&other) = positions[k + 1..].iter().find(|&&other| input[other] == input[one]) else { continue };
+                let Some(&other) = positions[k + 1..].iter().find(|&&other| input[other] == input[one]) else {
+                    continue;
+                };
                 finding.same((0, 0), output[other], output[one], || {
                     let at = (place(asked, one), place(asked, other));
                     let (y, z) = (output[one].value.hi, output[other].value.hi);

@@ -166,7 +166,8 @@ fn shifted(setting: &mut Setting, step: &Step, kind: usize) -> Step {
     // In the units of the grid, and never 0.
     let unit = step.tensors["input"].to_f64().iter().fold(0.0_f64, |unit, &x| unit.max(lowest_bit(x)));
     let constants: Vec<f64> = (0..8).map(|_| (1 + setting.integer(limit - 1).abs()) as f64).collect();
-    let constants: Vec<f64> = constants.into_iter().map(|c| c * grid_unit(step, unit) * setting.values.sign()).collect();
+    let constants: Vec<f64> =
+        constants.into_iter().map(|c| c * grid_unit(step, unit) * setting.values.sign()).collect();
     changed(step, "input", |index, x| {
         let [n, c, _] = axes(step, index);
         x + constants[[0, c, n][kind] % constants.len()]
@@ -326,10 +327,12 @@ fn permuted(tensor: &Tensor, axis: usize, order: &[usize]) -> Tensor {
 fn sources(shape: &[usize], axis: usize, order: &[usize]) -> Vec<usize> {
     let inner: usize = shape[axis + 1..].iter().product();
     let (size, count) = (shape[axis], shape.iter().product());
-    (0..count).map(|index| {
-        let (outer, along, k) = (index / (size * inner), index / inner % size, index % inner);
-        (outer * size + order[along]) * inner + k
-    }).collect()
+    (0..count)
+        .map(|index| {
+            let (outer, along, k) = (index / (size * inner), index / inner % size, index % inner);
+            (outer * size + order[along]) * inner + k
+        })
+        .collect()
 }
 
 /// The call, and the same with other values in every sample but the first.

@@ -22,7 +22,10 @@ impl Report {
         for group in self.groups().into_iter().take(limit) {
             let index = group.members[0];
             let (verdict, Some(exhibit)) = (&self.verdicts[index], self.exhibits.get(&index)) else { continue };
-            if !matches!(verdict.outcome, Outcome::Fail | Outcome::Advisory) || exhibit.file.is_some() || is_related(verdict) {
+            if !matches!(verdict.outcome, Outcome::Fail | Outcome::Advisory)
+                || exhibit.file.is_some()
+                || is_related(verdict)
+            {
                 continue;
             }
             let smallest = reduced(verdict, exhibit, &group.cause, pool, asks, started);
