@@ -58,7 +58,9 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
             let picked: Vec<&Case> = cases.iter().filter(|case| selection.picks(case)).collect();
             let any_law = laws.iter().any(|(name, flags)| selection.picks_law(name, flags));
             if picked.is_empty() && !any_law && selection.shard.is_none() {
-                return Err(Stop::usage("nothing is left: --only, --skip, --flag and --level exclude each other"));
+                return Err(Stop::usage(
+                    "no case is left, nor a law: --only, --skip, --flag and --level exclude each other",
+                ));
             }
             let expectations = expectations(judging, cases.iter())?;
             (expectations, ask::judge(&mut report, &asked, &arguments.run, &picked))
