@@ -214,17 +214,30 @@ fn verdict(cell: &Cell, found: &[(&Tried, &Finding)], declared: Declared) -> Opt
         known: None,
         replay: None,
     };
-    if let (Outcome::Fail, Some((request, Ok(answer)))) = (finding.outcome, shown.1.get(step)) {
-        let expected = Expected::of(&request.call);
-        let judgement = judge(&request.call, &expected, answer, &declared);
-        let failed = judgement.outcome == Outcome::Fail;
-        if let Some(found) = failed.then(|| nearest(&request.call, &expected, answer, &judgement, &declared)).flatten()
-        {
-            verdict.nearest_bug = Some(found.bug);
-            verdict.matches_bug = found.matches();
-        }
+    if finding.outcome == Outcome::Fail {
+        name_bug(&mut verdict, &shown, declared);
     }
     Some((verdict, shown))
+}
+
+/// Looks for a call among those shown that is wrong by itself, that of the verdict first: it becomes the verdict's, and the
+/// planted bug that gives its answer is named.
+fn name_bug(verdict: &mut Verdict, shown: &Shown, declared: Declared) {
+    let first = verdict.step;
+    let others = (0..shown.1.len()).filter(|step| *step != first);
+    for step in std::iter::once(first).chain(others) {
+        let Some((request, Ok(answer))) = shown.1.get(step) else { continue };
+        let expected = Expected::of(&request.call);
+        let judgement = judge(&request.call, &expected, answer, &declared);
+        if judgement.outcome != Outcome::Fail {
+            continue;
+        }
+        let found = nearest(&request.call, &expected, answer, &judgement, &declared);
+        verdict.step = step;
+        verdict.nearest_bug = found.as_ref().map(|found| found.bug);
+        verdict.matches_bug = found.is_some_and(|found| found.matches());
+        return;
+    }
 }
 
 /// The planted bugs that break each property in any operation, in f32, by the property's name.

@@ -45,7 +45,7 @@ impl Report {
         }
         let groups = by_cause.into_iter().map(|(cause, mut members)| {
             // One call is read more easily than the two or three of a law.
-            let elements = |index| self.exhibits.get(index).map_or(usize::MAX, Exhibit::elements);
+            let elements = |index: &usize| self.exhibits.get(index).map_or(usize::MAX, Exhibit::elements);
             members.sort_by_key(|index| (self.verdicts[*index].kind == Kind::Property, elements(index), *index));
             let not_run = self.exhibits.get(&members[0]).is_some_and(Exhibit::is_not_run);
             Group { cause, members, not_run }
