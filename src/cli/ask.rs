@@ -3,10 +3,11 @@
 use std::num::NonZeroUsize;
 use std::thread;
 
-use super::options::{ReportOptions, RunOptions};
+use super::options::{Level, ReportOptions, RunOptions, SelectionOptions};
 use super::progress::Progress;
 use crate::case::Case;
 use crate::conformance::{check, printable};
+use crate::property::{self, QUICK_ROUNDS, ROUNDS};
 use crate::report::{Asked, Report};
 use crate::subject::{Builtin, Fault, Pool, Program, Subject, Timeouts};
 
@@ -51,6 +52,14 @@ pub(super) fn judge(
     let (verdicts, runs) = check(&mut pool, cases, &|done| progress.tell(done));
     report.add_runs(asked.clone(), &pool, cases, verdicts, runs);
     Some(pool)
+}
+
+/// Tries the laws that the options mean on the subject that was asked, and adds their verdicts.
+pub(super) fn try_laws(report: &mut Report, pool: &mut Option<Pool<'_>>, selection: &SelectionOptions) {
+    let Some(pool) = pool.as_mut().filter(|pool| pool.gave_up().is_none()) else { return };
+    let rounds = if selection.level == Level::Quick { QUICK_ROUNDS } else { ROUNDS };
+    let found = property::check(pool, report.seed, rounds, &|name, flags| selection.picks_law(name, flags));
+    report.add_properties(pool, found);
 }
 
 /// Makes the failures that the report shows in full smaller.

@@ -8,12 +8,13 @@ use super::goldens::{Goldens, default_folder, known};
 use super::options::{JudgingOptions, ReportOptions, RunOptions, SelectionOptions, SubjectOptions};
 use super::output::{Colors, publish, warn, write_file};
 use super::{Stop, ask};
-use crate::case::{Case, catalogue};
+use crate::case::{Case, Flag, catalogue};
 use crate::golden::Key;
+use crate::property;
 use crate::report::{Asked, Expectations, Report, Status, write_counterexamples};
 use crate::subject::Pool;
 
-/// Judges a layer on the whole catalogue; without a subject, the suite itself.
+/// Judges a layer on the whole catalogue and by the laws that hold for any layer; without a subject, the suite itself.
 ///
 /// Without a subject it judges every recorded answer below ./golden, with the deviations listed beside them, and the
 /// reference on the catalogue. Where there is no such folder it judges the quick set of recorded answers that comes with
@@ -49,14 +50,24 @@ Examples:
 pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop> {
     let Arguments { subject, selection, judging, .. } = arguments;
     let mut report = Report { seed: judging.seed, strict: judging.strict, ..Report::default() };
-    let (expectations, pool) = match subject.asked() {
+    let laws: Vec<(String, &[Flag])> = property::cells().map(|cell| (cell.name(), cell.property.flags)).collect();
+    let (expectations, mut pool) = match subject.asked() {
         Some(asked) => {
-            let cases = selection.pick(catalogue::cases())?;
-            let expectations = expectations(judging, catalogue::cases().iter())?;
-            (expectations, ask::judge(&mut report, &asked, &arguments.run, &cases))
+            let cases = catalogue::cases();
+            selection.check_with(cases.iter(), &laws)?;
+            let picked: Vec<&Case> = cases.iter().filter(|case| selection.picks(case)).collect();
+            let any_law = laws.iter().any(|(name, flags)| selection.picks_law(name, flags));
+            if picked.is_empty() && !any_law && selection.shard.is_none() {
+                return Err(Stop::usage(
+                    "no case is left, nor a law: --only, --skip, --flag and --level exclude each other",
+                ));
+            }
+            let expectations = expectations(judging, cases.iter())?;
+            (expectations, ask::judge(&mut report, &asked, &arguments.run, &picked))
         }
-        None => check_itself(arguments, &mut report)?,
+        None => check_itself(arguments, &mut report, &laws)?,
     };
+    ask::try_laws(&mut report, &mut pool, selection);
     let draft = report.apply(&expectations);
     if let Some(path) = &judging.write_known {
         write_file(path, &draft.write(Key::Known))?;
@@ -72,11 +83,12 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
 fn check_itself(
     arguments: &Arguments,
     report: &mut Report,
+    laws: &[(String, &[Flag])],
 ) -> Result<(Vec<Expectations>, Option<Pool<'static>>), Stop> {
     let folder = default_folder();
     let goldens = Goldens::below(&folder).or_quick();
     let all = || goldens.cases().chain(catalogue::cases());
-    arguments.selection.check(all())?;
+    arguments.selection.check_with(all(), laws)?;
     let mut expectations = expectations(&arguments.judging, all())?;
     expectations.extend(goldens.judge(report, &arguments.selection));
     let cases: Vec<&Case> = catalogue::cases().iter().filter(|case| arguments.selection.picks(case)).collect();

@@ -7,6 +7,8 @@ use super::Stop;
 use super::options::SelectionOptions;
 use super::output::{print, table};
 use crate::case::{Case, Flag, Level, catalogue};
+use crate::operation::Operation;
+use crate::property;
 use crate::report::{Rows, Status};
 use crate::subject::Builtin;
 use crate::subject::planted::Bug;
@@ -50,6 +52,8 @@ enum What {
     Flags,
     /// What --builtin takes.
     Subjects,
+    /// The laws that hold without knowing the answer.
+    Properties,
     /// Everything.
     All,
 }
@@ -63,6 +67,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
         (What::Operations, "operations", operations as fn(&[&Case]) -> List),
         (What::Flags, "flags", flags),
         (What::Subjects, "subjects", subjects),
+        (What::Properties, "properties", properties),
         (What::Cases, "cases", list_of_cases),
     ]
     .into_iter()
@@ -168,6 +173,27 @@ fn flags(cases: &[&Case]) -> List {
             "meaning": flag.meaning(),
             "effect": flag.effect(),
             "references": flag.references(),
+        });
+        list.add(cells, json);
+    }
+    list
+}
+
+fn properties(_: &[&Case]) -> List {
+    let mut list = List::new(&["property", "operations", "law", "what holds"]);
+    for property in property::properties() {
+        let operations = match property.operations {
+            all if all.len() == Operation::NAMES.len() => "all".to_owned(),
+            some => some.join(", "),
+        };
+        let cells = vec![property.name.to_owned(), operations, property.law.to_owned(), property.sentence.to_owned()];
+        let json = json!({
+            "name": property.name,
+            "sentence": property.sentence,
+            "law": property.law,
+            "source": property.source,
+            "flags": property.flags,
+            "operations": property.operations,
         });
         list.add(cells, json);
     }

@@ -124,7 +124,7 @@ pub(super) struct JudgingOptions {
     /// Writes a list that expects exactly the failures found: the entries that were needed, and one for each other failure.
     #[arg(long, value_name = "FILE")]
     pub write_known: Option<PathBuf>,
-    /// A seed, noted in the JSON report. Nothing here is random: it changes no case and no verdict.
+    /// The seed of the values that laws are tried on (`normative list properties`); it changes no case.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }

@@ -15,6 +15,18 @@ impl SelectionOptions {
     /// # Errors
     /// Wrong usage if a glob matches none of them, or a level is none that can be run.
     pub fn check<'a>(&self, cases: impl Iterator<Item = &'a Case> + Clone) -> Result<(), Stop> {
+        self.check_with(cases, &[])
+    }
+
+    /// The same where the options may mean laws too, `laws` by name.
+    ///
+    /// # Errors
+    /// As [`SelectionOptions::check`].
+    pub fn check_with<'a>(
+        &self,
+        cases: impl Iterator<Item = &'a Case> + Clone,
+        laws: &[(String, &[Flag])],
+    ) -> Result<(), Stop> {
         if self.level == Level::Forever {
             let message = "--level forever is for generated cases, and the cases here are all made by hand; \
                            use quick or full";
@@ -22,26 +34,35 @@ impl SelectionOptions {
         }
         for (option, globs) in [("--only", &self.only), ("--skip", &self.skip)] {
             for glob in globs {
-                if !cases.clone().any(|case| glob_match(glob, &case.name)) {
-                    let near = did_you_mean(glob, cases.clone().map(|case| case.name.as_str()));
+                let mut names =
+                    cases.clone().map(|case| case.name.as_str()).chain(laws.iter().map(|law| law.0.as_str()));
+                if !names.any(|name| glob_match(glob, name)) {
+                    let laws = laws.iter().map(|law| law.0.as_str());
+                    let near = did_you_mean(glob, cases.clone().map(|case| case.name.as_str()).chain(laws));
                     return Err(Stop::usage(format!("{option} {glob:?} matches no case{near} (normative list cases)")));
                 }
             }
         }
-        let flagged = |name: &str| cases.clone().any(|case| carries(case, name));
+        let law_flags = |name: &str| laws.iter().any(|law| law.1.iter().any(|flag| flag.name() == name));
+        let flagged = |name: &str| cases.clone().any(|case| carries(case, name)) || law_flags(name);
         if let Some(flag) = self.flag.iter().find(|name| !flagged(name)) {
             return Err(Stop::usage(format!("--flag {flag}: no case carries it")));
         }
         Ok(())
     }
 
-    /// Whether a case is meant.
-    pub fn picks(&self, case: &Case) -> bool {
-        let matches = |globs: &[String]| globs.iter().any(|glob| glob_match(glob, &case.name));
+    /// Whether a law is meant, by the name of its verdict and its flags.
+    pub fn picks_law(&self, name: &str, flags: &[Flag]) -> bool {
+        let matches = |globs: &[String]| globs.iter().any(|glob| glob_match(glob, name));
         (self.only.is_empty() || matches(&self.only))
             && !matches(&self.skip)
-            && (self.flag.is_empty() || self.flag.iter().any(|name| carries(case, name)))
-            && self.shard.is_none_or(|shard| hash(&case.name) % shard.parts == shard.index)
+            && (self.flag.is_empty() || flags.iter().any(|flag| self.flag.iter().any(|name| name == flag.name())))
+            && self.shard.is_none_or(|shard| hash(name) % shard.parts == shard.index)
+    }
+
+    /// Whether a case is meant.
+    pub fn picks(&self, case: &Case) -> bool {
+        self.picks_law(&case.name, &case.flags)
             && (self.level != Level::Quick || is_quick(case))
             && self.dialect.as_ref().is_none_or(|dialect| has_dialect(case, dialect))
     }

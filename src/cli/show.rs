@@ -12,6 +12,7 @@ use crate::case::{Answer, Case, Declared, FlagKind, Level, Request, Step, catalo
 use crate::conformance::power;
 use crate::judge::{Bounds, Expected, TrueTensor, Worst, accumulator, tracker, unravel};
 use crate::operation::{Plan, Source as Statistics};
+use crate::property::{self, Property};
 use crate::report::paint::wrapped;
 use crate::report::{Paint, Source, Status, Tone, call_in_words, decimal, hexadecimal, multiple, snippet};
 use crate::subject::planted::BUGS;
@@ -25,7 +26,7 @@ const SHOWN: usize = 8;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The case's name (`normative list cases`).
+    /// The name of a case or a property (`normative list cases`, `normative list properties`).
     case: String,
     /// Shows every element of every tensor.
     #[arg(long)]
@@ -41,13 +42,39 @@ Examples:
 /// Wrong usage if there is no such case, and if standard output cannot be written.
 pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop> {
     let name = arguments.case.as_str();
+    if let Some(property) = Property::from_name(name) {
+        print(&show_property(property, colors.paint()))?;
+        return Ok(Status::Conformant);
+    }
     let case = catalogue::cases().iter().find(|case| case.name == name).ok_or_else(|| {
-        let near = did_you_mean(name, catalogue::cases().iter().map(|case| case.name.as_str()));
+        let names = catalogue::cases().iter().map(|case| case.name.as_str());
+        let near = did_you_mean(name, names.chain(property::properties().map(|property| property.name)));
         Stop::usage(format!("no case is called {name:?}{near} (normative list cases)"))
     })?;
     let limit = if arguments.all { usize::MAX } else { SHOWN };
     print(&show(case, limit, colors.paint()))?;
     Ok(Status::Conformant)
+}
+
+/// The property's text.
+fn show_property(property: &Property, paint: Paint) -> String {
+    let mut text = format!("{}\n{}\n\n", paint.tone(Tone::Strong, property.name), property.sentence);
+    let _ = writeln!(text, "  law         {}", property.law);
+    let _ = writeln!(text, "  source      {}", property.source);
+    let _ = writeln!(text, "  operations\n{}", wrapped(&property.operations.join(", "), 4));
+    let flags: Vec<&str> = property.flags.iter().map(|flag| flag.name()).collect();
+    if !flags.is_empty() {
+        let _ = writeln!(text, "  flags       {}", flags.join(", "));
+    }
+    let caught = property::caught_by(property, 0, property::ROUNDS);
+    let _ = writeln!(text, "\nplanted bugs that break it");
+    for bug in BUGS.iter().filter(|bug| caught.contains(bug.name)) {
+        let _ = writeln!(text, "  {}: {}", paint.tone(Tone::Strong, bug.name), bug.sentence);
+    }
+    if caught.is_empty() {
+        let _ = writeln!(text, "  none: no planted bug is of this kind");
+    }
+    text
 }
 
 /// The case's text.

@@ -7,6 +7,7 @@ use super::output::{markdown, print};
 use crate::arithmetic::DataType;
 use crate::case::{FlagKind, catalogue};
 use crate::conformance::power::{self, EXPOSED};
+use crate::property::{self, Axis, Sign};
 use crate::report::{Status, multiple};
 use crate::statistic::{FALSE_ALARM, MISS, false_alarms};
 use crate::subject::planted::BUGS;
@@ -27,6 +28,10 @@ enum Which {
     Bugs,
     /// The statistics: how seldom each accuses a correct layer, what it must see, and what that takes.
     FalseAlarms,
+    /// Which planted bug breaks which law.
+    Properties,
+    /// What each operation must not notice, and what it must.
+    Promises,
 }
 
 /// # Errors
@@ -36,6 +41,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
         Which::Power => power_table(),
         Which::Bugs => bugs_table(),
         Which::FalseAlarms => false_alarms_table(),
+        Which::Properties => properties_table(),
+        Which::Promises => promises_table(),
     })?;
     Ok(Status::Conformant)
 }
@@ -68,6 +75,50 @@ fn power_table() -> String {
 
 fn shown(effect: f64) -> String {
     if effect >= EXPOSED { multiple(effect) } else { format!("({})", multiple(effect)) }
+}
+
+/// A row for each property, a column for what it catches.
+fn properties_table() -> String {
+    let matrix = property::matrix(0, property::ROUNDS);
+    let cells = property::properties().map(|property| {
+        let caught = matrix.get(property.name).into_iter().flatten().map(|bug| format!("`{bug}`"));
+        let caught: Vec<String> = caught.collect();
+        vec![format!("`{}`", property.name), property.law.to_owned(), caught.join(", "), property.source.to_owned()]
+    });
+    markdown(&["property", "law", "planted bugs that break it", "whose law"], cells.collect())
+}
+
+/// A row for each operation.
+fn promises_table() -> String {
+    let seen = |promised: bool| if promised { "same" } else { "seen" }.to_owned();
+    let cells = property::promises().iter().map(|promises| {
+        let moves = |axis| if promises.permutes.contains(&axis) { "moves" } else { "–" }.to_owned();
+        vec![
+            format!("`{}`", promises.operation),
+            seen(promises.shift),
+            seen(promises.shift_of_channels),
+            seen(promises.shift_of_samples),
+            if promises.sign == Sign::Odd { "−y" } else { "y" }.to_owned(),
+            promises.degree.map_or("–".to_owned(), |degree| if degree == 0 { "same" } else { "a·y" }.to_owned()),
+            moves(Axis::Samples),
+            moves(Axis::Channels),
+            moves(Axis::Positions),
+            seen(!promises.mixes_samples),
+        ]
+    });
+    let header = [
+        "operation",
+        "x + c",
+        "x + c of each channel",
+        "x + c of each sample",
+        "−x",
+        "a·x, a²·eps",
+        "order of samples",
+        "order of channels",
+        "order of positions",
+        "other samples",
+    ];
+    markdown(&header, cells.collect())
 }
 
 fn bugs_table() -> String {

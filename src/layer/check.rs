@@ -10,6 +10,7 @@ use crate::arithmetic::DataType;
 use crate::case::{Case, catalogue};
 use crate::conformance::check;
 use crate::golden::glob_match;
+use crate::property;
 use crate::report::{Asked, Expectations, Paint, Report, Status, text};
 use crate::subject::{Pool, Subject};
 use crate::tensor::Tensor;
@@ -107,6 +108,8 @@ impl<'a, L: Layer> Check<'a, L> {
         let mut report = Report { strict: self.strict, ..Report::default() };
         let name = Asked::Layer(self.layer.name());
         report.add_runs(name, &pool, &cases, verdicts, runs);
+        let found = property::check(&mut pool, 0, property::ROUNDS, &|name, _| chosen(name));
+        report.add_properties(&pool, found);
         if let Some(path) = &self.known {
             let list = Expectations::load(path, all);
             report.apply(&[list.unwrap_or_else(|error| panic!("{}: {error}", path.display()))]);

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{Exhibit, Report};
 use crate::case::Flag;
 use crate::conformance::power::EXPOSED;
-use crate::conformance::{Verdict, explains};
+use crate::conformance::{Kind, Verdict, explains};
 use crate::judge::{Expected, Grade, Outcome};
 use crate::subject::planted::Bug;
 
@@ -44,7 +44,9 @@ impl Report {
             by_cause.entry(Cause::of(&self.verdicts[index])).or_default().push(index);
         }
         let groups = by_cause.into_iter().map(|(cause, mut members)| {
-            members.sort_by_key(|index| (self.exhibits.get(index).map_or(usize::MAX, Exhibit::elements), *index));
+            // One call is read more easily than the two or three of a law.
+            let elements = |index: &usize| self.exhibits.get(index).map_or(usize::MAX, Exhibit::elements);
+            members.sort_by_key(|index| (self.verdicts[*index].kind == Kind::Property, elements(index), *index));
             let not_run = self.exhibits.get(&members[0]).is_some_and(Exhibit::is_not_run);
             Group { cause, members, not_run }
         });
@@ -122,6 +124,9 @@ impl Cause {
 
 /// In what way a case fails: the tensor that is wrong, or its message without what differs from case to case.
 fn kind(verdict: &Verdict) -> String {
+    if verdict.kind == Kind::Property {
+        return verdict.comment.clone();
+    }
     if let Some(worst) = &verdict.worst {
         let how = if worst.actual.is_nan() { "is NaN" } else { "is off" };
         return format!("{} {how}", worst.tensor);

@@ -9,7 +9,7 @@ use super::paint::wrapped;
 use super::smallest::REDUCED;
 use super::{Cause, Exhibit, Group, Paint, Report, Tone, count, decimal, hexadecimal, multiple};
 use crate::case::{Flag, Step};
-use crate::conformance::Verdict;
+use crate::conformance::{Kind, Verdict};
 use crate::judge::{Expected, Grade, Outcome, Worst};
 use crate::operation::Mode;
 use crate::subject::planted::Bug;
@@ -146,6 +146,9 @@ fn unexplained(report: &Report, verdict: &Verdict) -> (String, String) {
     let known = match verdict.outcome {
         Outcome::Crash => "There is no answer to judge: whoever calls the layer like this is stopped.",
         Outcome::Timeout => "There is no answer to judge: whoever calls the layer like this waits.",
+        _ if verdict.kind == Kind::Property => {
+            "The law holds for every right layer, whatever its order of operations and whatever the input."
+        }
         _ if verdict.grade == Some(Grade::Wrong) => {
             "No order of operations explains this: the formula is another one, or it is computed in less precision than \
              the data type has."
@@ -155,7 +158,8 @@ fn unexplained(report: &Report, verdict: &Verdict) -> (String, String) {
     let nearest = verdict
         .nearest_bug
         .map_or(String::new(), |bug| format!(" The nearest planted bug is `{}`: {}.", bug.name, bug.sentence));
-    (format!("The case asks: {}", verdict.comment), format!("{known}{nearest}"))
+    let asks = if verdict.kind == Kind::Property { "The law" } else { "The case asks" };
+    (format!("{asks}: {}", verdict.comment), format!("{known}{nearest}"))
 }
 
 /// What was asked.
@@ -166,6 +170,7 @@ fn asked(verdict: &Verdict, exhibit: &Exhibit) -> String {
     let seed = match &exhibit.file {
         _ if exhibit.case.name.ends_with(REDUCED) => "values made simple",
         Some(_) => "recorded values",
+        None if verdict.kind == Kind::Property => "values made from the property's name and the seed",
         None => "values made from the case's name",
     };
     format!("{}{step}; {seed}", call_in_words(call))

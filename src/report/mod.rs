@@ -60,6 +60,7 @@ use crate::case::{Answer, Case, Declared, Hello, Request};
 use crate::conformance::{Verdict, printable};
 use crate::golden::{Provenance, RecordedCase};
 use crate::judge::Outcome;
+use crate::property::Shown;
 use crate::subject::{CaseRun, Fault, Pool};
 
 /// Everything that one run of a command found.
@@ -191,6 +192,16 @@ impl Report {
             self.add(verdict, exhibit);
         }
         self.recordings.push(recording);
+        self.attribute();
+    }
+
+    /// Adds what [`crate::property::check`] made of the subject whose runs were added before.
+    pub fn add_properties(&mut self, pool: &Pool, found: Vec<(Verdict, Shown)>) {
+        let declared = pool.hello().arithmetic.unwrap_or_default();
+        self.gave_up = pool.gave_up().map(|fault| printable(&fault.to_string()));
+        for (verdict, (case, steps)) in found {
+            self.add(verdict, || Exhibit { case, steps, declared, file: None, smallest: None });
+        }
         self.attribute();
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Cause, Exhibit, Report};
 use crate::case::{Case, Declared};
-use crate::conformance::{Verdict, explains, shrink, verdict_of_run};
+use crate::conformance::{Kind, Verdict, explains, shrink, verdict_of_run};
 use crate::judge::{Expected, Outcome};
 use crate::subject::planted::Bug;
 use crate::subject::{CaseRun, Pool};
@@ -22,7 +22,10 @@ impl Report {
         for group in self.groups().into_iter().take(limit) {
             let index = group.members[0];
             let (verdict, Some(exhibit)) = (&self.verdicts[index], self.exhibits.get(&index)) else { continue };
-            if !matches!(verdict.outcome, Outcome::Fail | Outcome::Advisory) || exhibit.file.is_some() {
+            if !matches!(verdict.outcome, Outcome::Fail | Outcome::Advisory)
+                || exhibit.file.is_some()
+                || is_related(verdict)
+            {
                 continue;
             }
             let smallest = reduced(verdict, exhibit, &group.cause, pool, asks, started);
@@ -31,6 +34,11 @@ impl Report {
             }
         }
     }
+}
+
+/// Whether the case is of related calls, which cannot be made smaller one by one.
+fn is_related(verdict: &Verdict) -> bool {
+    matches!(verdict.kind, Kind::Property | Kind::Statistic)
 }
 
 /// A smaller case, its verdict and its answers, if there is one.

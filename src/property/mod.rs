@@ -1,0 +1,179 @@
+//! Properties: laws that hold without knowing the answer, for any layer.
+//!
+//! ```text
+//! a property × an operation × a data type: seeded rounds of related calls, one verdict
+//! ```
+//! A law relates answers to each other, or to what is simple to compute of the input. It holds to within what the bounds
+//! of the answers leave open (see [`trial`]), so it finds what recorded answers cannot: a formula that both sides have
+//! wrong, and inputs that nobody wrote down.
+
+mod check;
+mod gradient;
+mod identity;
+mod moments;
+mod norms;
+mod promise;
+mod refusal;
+mod repeat;
+mod running;
+mod setting;
+mod symmetry;
+mod trial;
+
+pub use check::{QUICK_ROUNDS, ROUNDS, Shown, caught_by, check, matrix};
+pub use promise::{Axis, Promises, Sign, promises};
+
+use crate::arithmetic::DataType;
+use crate::case::Flag;
+use setting::Setting;
+use trial::Trial;
+
+/// A law, and how it is tried.
+#[derive(Clone, Copy)]
+pub struct Property {
+    /// The name, of `a–z` and `-`.
+    pub name: &'static str,
+    /// What holds, in a sentence.
+    pub sentence: &'static str,
+    /// The law as a formula.
+    pub law: &'static str,
+    /// Whose law it is.
+    pub source: &'static str,
+    /// The bug classes that it is made for, and its topics.
+    pub flags: &'static [Flag],
+    /// The operations for which it holds.
+    pub operations: &'static [&'static str],
+    trial: fn(&mut Setting) -> Option<Trial>,
+}
+
+const FAMILY: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"];
+const CENTRED: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm"];
+const EVERY: &[&str] = crate::operation::Operation::NAMES;
+/// Those that see some shift: all but instance norm.
+const SHIFTABLE: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "local_response_norm",
+    "cross_map_lrn",
+    "normalize",
+    "renorm",
+    "weight_norm",
+    "spectral_norm",
+    "frozen_batch_norm",
+    "conv_batch_norm_fold",
+];
+/// Those with a degree among their promises.
+const SCALABLE: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "local_response_norm",
+    "cross_map_lrn",
+    "normalize",
+    "weight_norm",
+    "spectral_norm",
+];
+/// Those whose samples do not see each other.
+const UNMIXED: &[&str] = &[
+    "instance_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "local_response_norm",
+    "cross_map_lrn",
+    "normalize",
+    "renorm",
+    "weight_norm",
+    "frozen_batch_norm",
+    "conv_batch_norm_fold",
+];
+/// Those whose output is a monotone function of the element within a group.
+const MONOTONE: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "normalize",
+    "renorm",
+    "weight_norm",
+    "spectral_norm",
+    "frozen_batch_norm",
+    "conv_batch_norm_fold",
+];
+
+/// Every property.
+pub fn properties() -> impl Iterator<Item = &'static Property> {
+    let families = [
+        symmetry::PROPERTIES,
+        moments::PROPERTIES,
+        norms::PROPERTIES,
+        identity::PROPERTIES,
+        refusal::PROPERTIES,
+        gradient::PROPERTIES,
+        repeat::PROPERTIES,
+        running::PROPERTIES,
+    ];
+    families.into_iter().flatten()
+}
+
+impl Property {
+    /// The property called `name`.
+    pub fn from_name(name: &str) -> Option<&'static Property> {
+        properties().find(|property| property.name == name)
+    }
+
+    /// The name of its verdict on an operation in a data type.
+    pub fn case_name(&self, operation: &str, dtype: DataType) -> String {
+        format!("property-{}-{operation}-{}", self.name, dtype.name().to_lowercase())
+    }
+}
+
+/// One property of one operation in one data type: what a verdict is about.
+#[derive(Clone, Copy)]
+pub struct Cell {
+    /// The property.
+    pub property: &'static Property,
+    /// The operation.
+    pub operation: &'static str,
+    /// The data type of the input.
+    pub dtype: DataType,
+}
+
+impl Cell {
+    /// The name of the verdict.
+    pub fn name(&self) -> String {
+        self.property.case_name(self.operation, self.dtype)
+    }
+}
+
+/// Every cell.
+pub fn cells() -> impl Iterator<Item = Cell> {
+    properties().flat_map(|property| {
+        property.operations.iter().flat_map(move |&operation| {
+            DataType::FLOATS.into_iter().map(move |dtype| Cell { property, operation, dtype })
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::case::Case;
+
+    #[test]
+    fn names_are_those_of_cases_and_differ() {
+        let names: Vec<String> = cells().map(|cell| cell.name()).collect();
+        assert!(names.iter().all(|name| Case::is_valid_name(name)));
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    }
+}
