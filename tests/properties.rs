@@ -150,7 +150,7 @@ fn a_broken_law_is_reported_with_its_numbers() {
     let only = "property-mean-square-layer_norm-f32";
     let (status, text) = normative(&["check", "--builtin", "eps_doubled", "--only", only]);
     assert_eq!(status, 1, "{text}");
-    for part in [only, "expected v/(v + eps) =", "it adds eps twice", "normative replay"] {
+    for part in [only, "expected v/(v + eps) =", "normative replay"] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let (status, text) = normative(&["check", "--builtin", "reference", "--only", only, "--seed", "9"]);

@@ -114,6 +114,10 @@ fn compare(step: &Step) {
         let sizes = largest(Some(output))
             + match name.as_str() {
                 "output" => normalized,
+                // Of one value everything cancels: what there was is (|a| + mean|a|)/σ, σ = √eps.
+                "grad_input" if plan.partition.group_size() == 1 && plan.centred => {
+                    2.0 * seed * weight / plan.eps.sqrt()
+                }
                 "grad_input" => 0.0,
                 "grad_weight" | "grad_bias" => seed * normalized * values["input"].len() as f64,
                 _ => 0.0,

@@ -19,7 +19,7 @@
 ///     evidence.add(p);
 /// }
 /// assert!(!evidence.rejects(1e-6));
-/// for p in [1e-4, 1e-5] {
+/// for p in [1e-6, 1e-7] {
 ///     evidence.add(p);
 /// }
 /// assert!(evidence.rejects(1e-6));
