@@ -4,7 +4,7 @@
 //! a property × an operation × a data type: seeded rounds of related calls, one verdict
 //! ```
 //! A law relates answers to each other, or to what is simple to compute of the input. It holds to within what the bounds
-//! of the answers leave open (see [`trial`]), so it finds what recorded answers cannot: a formula that both sides have
+//! of the answers leave open (see `trial.rs`), so it finds what recorded answers cannot: a formula that both sides have
 //! wrong, and inputs that nobody wrote down.
 
 mod check;
