@@ -41,7 +41,6 @@ pub mod operation;
 pub mod property;
 pub mod report;
 pub mod simulate;
-pub mod statistic;
 pub mod subject;
 mod tensor;
 

@@ -9,7 +9,7 @@ use normative::arithmetic::DataType;
 use normative::case::values::Values;
 use normative::case::{Declared, Step, random};
 use normative::judge::{Expected, Grade, Judgement, Outcome, judge};
-use normative::operation::{Mode, Operation};
+use normative::operation::{FAMILY, Mode, Operation};
 use normative::subject::answer_by;
 use normative::subject::planted::{BUGS, Recipe, variants};
 use rayon::prelude::*;
@@ -49,8 +49,7 @@ fn correct_variants_never_leave_their_law() {
                 })
             };
             // The orders of summation and the forms of rescaling are the family's: elsewhere they all compute the same.
-            let family = ["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"];
-            let alike = !family.contains(&step.operation.name());
+            let alike = !FAMILY.contains(&step.operation.name());
             let distinct = |variant: &&normative::subject::planted::Variant| {
                 !alike || matches!(variant.name, "two_pass" | "wide" | "fused_folded")
             };

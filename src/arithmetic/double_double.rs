@@ -56,6 +56,11 @@ impl DoubleDouble {
         (self.ln() * exponent).exp()
     }
 
+    /// self^(1/degree) of a positive number, to the same error: 1/degree is a double-double too, within 2⁻¹⁰⁰ of itself.
+    pub fn root(self, degree: f64) -> DoubleDouble {
+        (self.ln() / DoubleDouble::from(degree)).exp()
+    }
+
     /// A bound on the relative error of [`DoubleDouble::powf`]: ln is within 2⁻⁹⁸ of |ln| + 1, an exponent of 64 and
     /// |ln| < 710 make of that at most 2⁻⁸².
     pub const POWER_ERROR: f64 = power_of_two_const(-80);

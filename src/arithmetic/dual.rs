@@ -82,6 +82,11 @@ impl<R: Real> Real for Dual<R> {
         Dual { value: R::sum(values.into_iter()), derivative: R::sum(derivatives.into_iter()) }
     }
 
+    fn root(self, degree: f64) -> Dual<R> {
+        let root = self.value.root(degree);
+        Dual { value: root, derivative: self.derivative * root / (R::constant(degree) * self.value) }
+    }
+
     fn sqrt(self) -> Dual<R> {
         let root = self.value.sqrt();
         Dual { value: root, derivative: self.derivative / (root + root) }

@@ -18,6 +18,7 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::Real;
+use super::tracked::{ratio, spread_of_power};
 
 /// A value, the sum of the magnitudes of its terms, and the largest error that a good program can make in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,9 +88,9 @@ impl Mul for Majorant {
 impl Div for Majorant {
     type Output = Majorant;
     fn div(self, other: Majorant) -> Majorant {
-        let (value, size) = (self.value / other.value, quotient(self.size, other.value.abs()));
+        let (value, size) = (self.value / other.value, ratio(self.size, other.value.abs()));
         let smallest = (other.value.abs() - other.error).max(0.0);
-        let carried = quotient(self.error + size * other.error, smallest);
+        let carried = ratio(self.error + size * other.error, smallest);
         Majorant::computed(value, size, carried, self.unit.max(other.unit))
     }
 }
@@ -101,9 +102,7 @@ impl Real for Majorant {
 
     fn powf(self, exponent: f64) -> Majorant {
         let value = self.value.powf(exponent);
-        let ends =
-            [(self.value - self.error).max(0.0), self.value + self.error].map(|end| (end.powf(exponent) - value).abs());
-        let carried = if self.error == 0.0 { 0.0 } else { ends[0].max(ends[1]) };
+        let carried = spread_of_power(self.value, self.error, exponent);
         // A library's power is granted two roundings, which `computed` doubles anyway.
         Majorant::computed(value, value.abs(), carried, self.unit)
     }
@@ -111,7 +110,7 @@ impl Real for Majorant {
     fn sqrt(self) -> Majorant {
         let root = self.value.sqrt();
         // |√a − √b| = |a − b|/(√a + √b) ≤ |a − b|/√a
-        Majorant::computed(root, root, quotient(self.error, root), self.unit)
+        Majorant::computed(root, root, ratio(self.error, root), self.unit)
     }
 
     fn value(self) -> f64 {
@@ -137,11 +136,6 @@ impl Real for Majorant {
         let gamma = if product < 1.0 { product / (1.0 - product) } else { f64::INFINITY };
         Majorant { value: sum, size, error: (error + gamma * (size + error)) * OUTWARD, unit }
     }
-}
-
-/// a/b, where 0/0 is 0.
-fn quotient(a: f64, b: f64) -> f64 {
-    if a == 0.0 { 0.0 } else { a / b }
 }
 
 #[cfg(test)]

@@ -24,6 +24,11 @@ pub trait Real:
     /// self^exponent, of a number that is not negative.
     fn powf(self, exponent: f64) -> Self;
 
+    /// The root of degree `degree`, of a number that is not negative: self^(1/degree), whose exponent a program rounds.
+    fn root(self, degree: f64) -> Self {
+        self.powf(1.0 / degree)
+    }
+
     /// The nearest binary64.
     fn value(self) -> f64;
 

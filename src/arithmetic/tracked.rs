@@ -402,8 +402,18 @@ impl Arithmetic for Tracker {
 }
 
 /// a/b, where 0/0 is 0.
-fn ratio(a: f64, b: f64) -> f64 {
+pub(super) fn ratio(a: f64, b: f64) -> f64 {
     if a == 0.0 { 0.0 } else { a / b }
+}
+
+/// How far x^exponent may be from value^exponent where x is within `error` of `value`.
+pub(super) fn spread_of_power(value: f64, error: f64, exponent: f64) -> f64 {
+    if error == 0.0 {
+        return 0.0;
+    }
+    let power = value.powf(exponent);
+    let ends = [(value - error).max(0.0), value + error].map(|end| (end.powf(exponent) - power).abs());
+    ends[0].max(ends[1])
 }
 
 /// Running error analysis (Wilkinson): each operation adds its own rounding to what its operands carry.
@@ -460,9 +470,7 @@ impl Real for Tracked {
 
     fn powf(self, exponent: f64) -> Tracked {
         let value = self.value.powf(exponent);
-        let ends =
-            [(self.value - self.error).max(0.0), self.value + self.error].map(|end| (end.powf(exponent) - value).abs());
-        let carried = if self.error == 0.0 { 0.0 } else { ends[0].max(ends[1]) };
+        let carried = spread_of_power(self.value, self.error, exponent);
         // A library's power is granted two roundings.
         let granted = Tracked::computed(value, carried, self, self);
         Tracked { error: granted.error + self.unit * value.abs(), ..granted }

@@ -91,6 +91,17 @@ impl Truth {
     }
 }
 
+impl Truth {
+    /// A power `value` of this positive number, of about this exponent, with its radius.
+    fn power(self, value: DoubleDouble, exponent: f64) -> Truth {
+        // d(xᵝ) = β·xᵝ·dx/x, taken at the near end of the ball.
+        let near = (self.value.hi - self.radius).max(0.0);
+        let spread = if self.radius == 0.0 { 0.0 } else { exponent.abs() * value.hi * self.radius / near * 1.01 };
+        let own = DoubleDouble::POWER_ERROR * (exponent.abs() / 64.0).max(1.0);
+        Truth::computed(value, spread + own * value.hi)
+    }
+}
+
 impl From<f64> for Truth {
     fn from(value: f64) -> Truth {
         Truth::exact(value)
@@ -176,12 +187,16 @@ impl Real for Truth {
         if self.value.hi <= 0.0 {
             return Truth::exact(self.value.hi.powf(exponent));
         }
-        let value = self.value.powf(exponent);
-        // d(xᵝ) = β·xᵝ·dx/x, taken at the near end of the ball.
-        let near = (self.value.hi - self.radius).max(0.0);
-        let spread = if self.radius == 0.0 { 0.0 } else { exponent.abs() * value.hi * self.radius / near * 1.01 };
-        let own = DoubleDouble::POWER_ERROR * (exponent.abs() / 64.0).max(1.0);
-        Truth::computed(value, spread + own * value.hi)
+        self.power(self.value.powf(exponent), exponent)
+    }
+
+    fn root(self, degree: f64) -> Truth {
+        let exponent = 1.0 / degree;
+        let is_exact = DoubleDouble::ONE / DoubleDouble::from(degree) == DoubleDouble::from(exponent);
+        if !self.value.hi.is_finite() || self.value.hi <= 0.0 || is_exact {
+            return self.powf(exponent);
+        }
+        self.power(self.value.root(degree), exponent)
     }
 
     fn sqrt(self) -> Truth {
@@ -198,5 +213,24 @@ impl Real for Truth {
 
     fn value(self) -> f64 {
         self.value.hi
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ∛8·t³ = 2·t: what 1/3 lacks when it is rounded would show in the seventeenth digit.
+    #[test]
+    fn a_root_is_no_power_of_a_rounded_exponent() {
+        for t in [1.0, 3.0, 1e5, 7e-9] {
+            let cube = Truth::exact(t) * Truth::exact(t) * Truth::exact(t) * Truth::exact(8.0);
+            let root = cube.root(3.0);
+            let error = (root.value - DoubleDouble::from(2.0 * t)).abs().hi;
+            assert!(error <= root.radius && root.radius <= 1e-22 * t, "{t}: {error:e}, {:e}", root.radius);
+            assert!((cube.powf(1.0 / 3.0).value.hi - 2.0 * t).abs() <= 1e-13 * t);
+        }
+        let rounded = Truth::exact(8.0e9).powf(1.0 / 3.0);
+        assert!((rounded.value - DoubleDouble::from(2.0e3)).abs().hi > rounded.radius, "the exponent is rounded");
     }
 }

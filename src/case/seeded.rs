@@ -1,19 +1,20 @@
 //! Steps that ask for gradients: what comes from above, and the directions in which a gradient is differentiated again.
 
 use super::Step;
+use super::check_answer::outputs;
 use super::values::Values;
 use crate::arithmetic::DataType;
+use crate::operation::Description;
 use crate::tensor::Tensor;
 
 impl Step {
     /// The same step asking for gradients, with a `grad_output.<output>` for each output.
     pub fn with_gradients(mut self, values: &mut Values) -> Step {
         self.gradients = true;
-        let (dtype, shape) = (self.tensors["input"].dtype(), self.tensors["input"].shape().to_vec());
+        let outputs = outputs(&self);
         for &output in self.operation.signature().outputs {
-            // Folding's bias is the one output that is not shaped like the input.
-            let shape = if output == "folded_bias" { self.tensors["bias"].shape() } else { &shape };
-            self.tensors.insert(format!("grad_output.{output}"), normals(values, dtype, shape));
+            let Description { dtype, shape } = &outputs[output];
+            self.tensors.insert(format!("grad_output.{output}"), normals(values, *dtype, shape));
         }
         self
     }

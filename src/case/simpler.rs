@@ -3,12 +3,14 @@
 //! Each is strictly simpler, so that a search among them ends. They need not be calls that the operation takes: whoever
 //! searches sees what becomes of them.
 
+use std::ops::Range;
+
 use ndarray::{Axis, Slice};
 
 use super::{Case, Layout, Step};
 use crate::arithmetic::DataType;
 use crate::arithmetic::format::power_of_two;
-use crate::operation::Operation;
+use crate::operation::{LayerNorm, Operation, RmsNorm};
 use crate::tensor::Tensor;
 
 /// What is simplified, the most telling first.
@@ -93,66 +95,66 @@ fn group_counts(operation: &Operation, channels: usize) -> Vec<usize> {
     }
 }
 
-/// A step of which `range` is left along an axis of the input; `None` if the axes do not correspond.
-fn sliced(step: &Step, axis: usize, range: std::ops::Range<usize>, groups: usize) -> Option<Step> {
+/// A step of which `range` is left along an axis of the input, and of what goes with it; `None` where that cannot be.
+fn sliced(step: &Step, axis: usize, range: Range<usize>, groups: usize) -> Option<Step> {
     let mut step = step.clone();
     let shape = step.tensors["input"].shape().to_vec();
-    let (rank, size) = (shape.len(), *shape.get(axis)?);
-    if range.end > size {
+    if range.end > *shape.get(axis)? {
         return None;
     }
+    // Parameters with a normalized shape belong to the last axes.
     let mut trailing = None;
     match &mut step.operation {
-        Operation::LayerNorm(norm) => trailing = Some(&mut norm.normalized_shape),
-        Operation::RmsNorm(norm) => trailing = Some(&mut norm.normalized_shape),
-        Operation::GroupNorm(norm) if axis == 1 => norm.num_groups = groups,
-        Operation::SyncBatchNorm(norm) if axis == 0 => {
-            // Whole workers from the last on, then samples of the last.
-            if range.start > 0 {
-                return None;
-            }
-            let mut left = range.end;
-            for split in &mut norm.splits {
-                *split = left.min(*split);
-                left -= *split;
-            }
-            while norm.splits.len() > 1 && norm.splits.last() == Some(&0) {
-                norm.splits.pop();
+        Operation::LayerNorm(LayerNorm { normalized_shape, .. })
+        | Operation::RmsNorm(RmsNorm { normalized_shape, .. }) => {
+            trailing = Some((axis + normalized_shape.len()).checked_sub(shape.len()));
+            if let Some(Some(axis)) = trailing {
+                *normalized_shape.get_mut(axis)? = range.len();
             }
         }
+        Operation::GroupNorm(norm) if axis == 1 => norm.num_groups = groups,
+        Operation::SyncBatchNorm(norm) if axis == 0 => norm.splits = shorter(&norm.splits, &range)?,
         _ => {}
     }
-    // Parameters of layer norm correspond to the last axes, those of one axis to the channels.
-    let parameters_axis = match trailing {
-        Some(normalized) => {
-            let parameter_axis = (axis + normalized.len()).checked_sub(rank);
-            if let Some(axis) = parameter_axis {
-                *normalized.get_mut(axis)? = range.len();
-            }
-            parameter_axis
-        }
-        None => None,
-    };
-    let by_shape = matches!(step.operation, Operation::LayerNorm(_) | Operation::RmsNorm(_));
     for tensor in step.tensors.values_mut() {
-        let own = tensor.shape().to_vec();
-        let along = if own.len() == rank && own.get(axis) == Some(&size) && own != [size] || own == shape {
-            Some(axis)
-        } else if by_shape {
-            parameters_axis
-        } else if own == [size] && axis <= 1 {
-            Some(0)
-        } else {
-            None
-        };
-        if let Some(along) = along.filter(|&along| own.get(along).is_some_and(|&size| range.end <= size)) {
-            *tensor = slice(tensor, along, range.clone());
+        if let Some(along) = axis_of(tensor.shape(), &shape, axis, trailing) {
+            *tensor = (range.end <= tensor.shape()[along]).then(|| slice(tensor, along, range.clone()))?;
         }
     }
     Some(step)
 }
 
-fn slice(tensor: &Tensor, axis: usize, range: std::ops::Range<usize>) -> Tensor {
+/// The axis of a tensor that corresponds to axis `axis` of an input of shape `input`, if one does. `trailing` is that of a
+/// normalized shape, where the operation has one.
+fn axis_of(own: &[usize], input: &[usize], axis: usize, trailing: Option<Option<usize>>) -> Option<usize> {
+    // A tensor of the input's rank lies along it; one of a single axis, only if it is as long.
+    let along_input = own.len() == input.len() && own[axis] == input[axis];
+    match trailing {
+        _ if along_input && (trailing.is_none() || own == input) => Some(axis),
+        Some(trailing) => trailing.filter(|&along| along < own.len()),
+        // A vector with a value for each channel or row.
+        None => (own == [input[axis]] && axis <= 1).then_some(0),
+    }
+}
+
+/// What is left to the workers of a batch: whole ones from the last on are dropped, then samples of the last.
+fn shorter(splits: &[usize], range: &Range<usize>) -> Option<Vec<usize>> {
+    if range.start > 0 {
+        return None;
+    }
+    let mut left = range.end;
+    let mut shorter = Vec::new();
+    for &split in splits {
+        shorter.push(split.min(left));
+        left -= split.min(left);
+    }
+    while shorter.len() > 1 && shorter.last() == Some(&0) {
+        shorter.pop();
+    }
+    Some(shorter)
+}
+
+fn slice(tensor: &Tensor, axis: usize, range: Range<usize>) -> Tensor {
     let slice = Slice::from(range);
     match tensor {
         Tensor::F64(array) => Tensor::F64(array.slice_axis(Axis(axis), slice).to_owned()),

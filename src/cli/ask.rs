@@ -1,5 +1,6 @@
 //! Asking a subject: from the options to a report.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::thread;
 
@@ -7,7 +8,7 @@ use super::options::{Level, ReportOptions, RunOptions, SelectionOptions};
 use super::progress::Progress;
 use crate::case::Case;
 use crate::conformance::{check, printable};
-use crate::property::{self, QUICK_ROUNDS, ROUNDS};
+use crate::property::{self, QUICK_ROUNDS, ROUNDS, statistic};
 use crate::report::{Asked, Report};
 use crate::subject::{Builtin, Fault, Pool, Program, Subject, Timeouts};
 
@@ -24,8 +25,10 @@ pub(super) fn start(asked: &Asked, options: &RunOptions) -> Result<Pool<'static>
     Pool::start(options.jobs.unwrap_or(default), &|| {
         Ok(match asked {
             Asked::Program(command) => Box::new(Program::start(command, timeouts)?) as Box<dyn Subject>,
-            Asked::Builtin(name) | Asked::Layer(name) => {
-                Box::new(Builtin::new(name).expect("the options take no other name"))
+            Asked::Builtin(name) => Box::new(Builtin::new(name).expect("the options take no other name")),
+            Asked::Layer(name) => {
+                let reason = "it is a layer in Rust, which its own test judges".to_owned();
+                return Err(Fault::NotStarted { command: name.clone(), reason });
             }
         })
     })
@@ -54,12 +57,21 @@ pub(super) fn judge(
     Some(pool)
 }
 
-/// Tries the laws that the options mean on the subject that was asked, and adds their verdicts.
+/// Tries the properties and statistics that the options mean on the subject that was asked, and adds their verdicts.
 pub(super) fn try_laws(report: &mut Report, pool: &mut Option<Pool<'_>>, selection: &SelectionOptions) {
     let Some(pool) = pool.as_mut().filter(|pool| pool.gave_up().is_none()) else { return };
     let rounds = if selection.level == Level::Quick { QUICK_ROUNDS } else { ROUNDS };
     let found = property::check(pool, report.seed, rounds, &|name, flags| selection.picks_law(name, flags));
     report.add_properties(pool, found);
+    if selection.level != Level::Quick {
+        let picked: BTreeSet<String> = statistic::named()
+            .into_iter()
+            .filter(|(name, flags)| selection.picks_law(name, flags))
+            .map(|it| it.0)
+            .collect();
+        let found = statistic::check(pool, report.seed, &|name| picked.contains(name));
+        report.add_properties(pool, found);
+    }
 }
 
 /// Makes the failures that the report shows in full smaller.

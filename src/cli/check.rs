@@ -50,7 +50,8 @@ Examples:
 pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop> {
     let Arguments { subject, selection, judging, .. } = arguments;
     let mut report = Report { seed: judging.seed, strict: judging.strict, ..Report::default() };
-    let laws: Vec<(String, &[Flag])> = property::cells().map(|cell| (cell.name(), cell.property.flags)).collect();
+    let properties = property::cells().map(|cell| (cell.name(), cell.property.flags.to_vec()));
+    let laws: Vec<(String, Vec<Flag>)> = properties.chain(property::statistic::named()).collect();
     let (expectations, mut pool) = match subject.asked() {
         Some(asked) => {
             let cases = catalogue::cases();
@@ -83,7 +84,7 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
 fn check_itself(
     arguments: &Arguments,
     report: &mut Report,
-    laws: &[(String, &[Flag])],
+    laws: &[(String, Vec<Flag>)],
 ) -> Result<(Vec<Expectations>, Option<Pool<'static>>), Stop> {
     let folder = default_folder();
     let goldens = Goldens::below(&folder).or_quick();

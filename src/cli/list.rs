@@ -182,10 +182,8 @@ fn flags(cases: &[&Case]) -> List {
 fn properties(_: &[&Case]) -> List {
     let mut list = List::new(&["property", "operations", "law", "what holds"]);
     for property in property::properties() {
-        let operations = match property.operations {
-            all if all.len() == Operation::NAMES.len() => "all".to_owned(),
-            some => some.join(", "),
-        };
+        let names: Vec<&str> = property.operations().collect();
+        let operations = if names.len() == Operation::NAMES.len() { "all".to_owned() } else { names.join(", ") };
         let cells = vec![property.name.to_owned(), operations, property.law.to_owned(), property.sentence.to_owned()];
         let json = json!({
             "name": property.name,
@@ -193,7 +191,7 @@ fn properties(_: &[&Case]) -> List {
             "law": property.law,
             "source": property.source,
             "flags": property.flags,
-            "operations": property.operations,
+            "operations": names,
         });
         list.add(cells, json);
     }

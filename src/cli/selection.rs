@@ -25,7 +25,7 @@ impl SelectionOptions {
     pub fn check_with<'a>(
         &self,
         cases: impl Iterator<Item = &'a Case> + Clone,
-        laws: &[(String, &[Flag])],
+        laws: &[(String, Vec<Flag>)],
     ) -> Result<(), Stop> {
         if self.level == Level::Forever {
             let message = "--level forever is for generated cases, and the cases here are all made by hand; \

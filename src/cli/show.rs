@@ -61,7 +61,7 @@ fn show_property(property: &Property, paint: Paint) -> String {
     let mut text = format!("{}\n{}\n\n", paint.tone(Tone::Strong, property.name), property.sentence);
     let _ = writeln!(text, "  law         {}", property.law);
     let _ = writeln!(text, "  source      {}", property.source);
-    let _ = writeln!(text, "  operations\n{}", wrapped(&property.operations.join(", "), 4));
+    let _ = writeln!(text, "  operations\n{}", wrapped(&property.operations().collect::<Vec<_>>().join(", "), 4));
     let flags: Vec<&str> = property.flags.iter().map(|flag| flag.name()).collect();
     if !flags.is_empty() {
         let _ = writeln!(text, "  flags       {}", flags.join(", "));

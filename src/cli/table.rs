@@ -7,9 +7,9 @@ use super::output::{markdown, print};
 use crate::arithmetic::DataType;
 use crate::case::{FlagKind, catalogue};
 use crate::conformance::power::{self, EXPOSED};
+use crate::property::statistic::{FALSE_ALARM, MISS, false_alarms};
 use crate::property::{self, Axis, Sign};
 use crate::report::{Status, multiple};
-use crate::statistic::{FALSE_ALARM, MISS, false_alarms};
 use crate::subject::planted::BUGS;
 
 /// Prints a table of the documentation in Markdown, computed from the catalogue and the planted bugs.

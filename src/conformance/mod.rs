@@ -88,6 +88,31 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// A pass on a required case without flags, of which nothing is known yet.
+    pub(crate) fn new(kind: Kind, case: String, comment: String, operation: &'static str, dtype: DataType) -> Verdict {
+        Verdict {
+            case,
+            comment,
+            operation,
+            dtype,
+            kind,
+            recording: None,
+            level: Level::Required,
+            flags: Vec::new(),
+            outcome: Outcome::Pass,
+            ratio: None,
+            grade: None,
+            step: 0,
+            worst: None,
+            nearest_bug: None,
+            matches_bug: false,
+            likely: None,
+            message: String::new(),
+            known: None,
+            replay: None,
+        }
+    }
+
     /// Whether it makes a subject not conformant. `strict` counts advisory misses too.
     pub fn counts(&self, strict: bool) -> bool {
         if self.known.is_some() {
@@ -203,27 +228,10 @@ fn worse(verdict: &mut Verdict, step: usize, outcome: Outcome, message: String, 
 }
 
 fn blank(case: &Case, kind: Kind) -> Verdict {
-    Verdict {
-        case: case.name.clone(),
-        comment: case.comment.clone(),
-        operation: case.operation().name(),
-        dtype: case.dtype(),
-        kind,
-        recording: None,
-        level: case.level,
-        flags: case.flags.clone(),
-        outcome: Outcome::Pass,
-        ratio: None,
-        grade: None,
-        step: 0,
-        worst: None,
-        nearest_bug: None,
-        matches_bug: false,
-        likely: None,
-        message: String::new(),
-        known: None,
-        replay: None,
-    }
+    let mut verdict =
+        Verdict::new(kind, case.name.clone(), case.comment.clone(), case.operation().name(), case.dtype());
+    (verdict.level, verdict.flags) = (case.level, case.flags.clone());
+    verdict
 }
 
 /// What only all verdicts together can tell.

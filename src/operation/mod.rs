@@ -7,6 +7,7 @@
 mod batch_norm;
 mod conv_batch_norm_fold;
 mod double_backward;
+mod families;
 mod frozen_batch_norm;
 mod group_norm;
 mod instance_norm;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use batch_norm::BatchNorm;
 pub use conv_batch_norm_fold::ConvBatchNormFold;
+pub use families::{BATCH, CENTRED, FAMILY, RUNNING};
 pub use frozen_batch_norm::FrozenBatchNorm;
 pub use group_norm::GroupNorm;
 pub use instance_norm::InstanceNorm;

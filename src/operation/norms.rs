@@ -34,7 +34,7 @@ fn norm_unscaled<R: Real>(x: &[R], p: f64) -> R {
         2.0 => R::sum(x.iter().map(|&x| x * x)).sqrt(),
         f64::INFINITY => sizes().fold(R::constant(0.0), R::max),
         f64::NEG_INFINITY => -sizes().map(|x| -x).fold(R::constant(f64::NEG_INFINITY), R::max),
-        _ => R::sum(sizes().map(|x| x.powf(p))).powf(1.0 / p),
+        _ => R::sum(sizes().map(|x| x.powf(p))).root(p),
     }
 }
 

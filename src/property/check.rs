@@ -8,7 +8,7 @@ use super::setting::Setting;
 use super::trial::{Answers, Asked, Finding, Trial, cases};
 use super::{Cell, Property, cells, properties};
 use crate::arithmetic::DataType;
-use crate::case::{Answer, Case, Declared, Flag, Level, Request, preconditions};
+use crate::case::{Answer, Case, Declared, Flag, Request, preconditions};
 use crate::conformance::{Kind, Verdict, nearest, printable};
 use crate::judge::{Expected, Outcome, judge};
 use crate::subject::planted::{BUGS, Bug};
@@ -193,27 +193,11 @@ fn verdict(cell: &Cell, found: &[(&Tried, &Finding)], declared: Declared) -> Opt
     let (tried, finding) = as_bad.min_by_key(|(tried, _)| tried.elements())?;
     let ratio = found.iter().filter_map(|(_, finding)| finding.ratio).max_by(f64::total_cmp);
     let (shown, step) = tried.shown(finding.culprit);
-    let mut verdict = Verdict {
-        case: cell.name(),
-        comment: format!("{}: {}", cell.property.sentence, cell.property.law),
-        operation: cell.operation,
-        dtype: cell.dtype,
-        kind: Kind::Property,
-        recording: None,
-        level: Level::Required,
-        flags: cell.property.flags.to_vec(),
-        outcome: finding.outcome,
-        ratio,
-        grade: None,
-        step,
-        worst: None,
-        nearest_bug: None,
-        matches_bug: false,
-        likely: None,
-        message: printable(&finding.message),
-        known: None,
-        replay: None,
-    };
+    let comment = format!("{}: {}", cell.property.sentence, cell.property.law);
+    let mut verdict = Verdict::new(Kind::Property, cell.name(), comment, cell.operation, cell.dtype);
+    verdict.flags = cell.property.flags.to_vec();
+    (verdict.outcome, verdict.ratio, verdict.step) = (finding.outcome, ratio, step);
+    verdict.message = printable(&finding.message);
     if finding.outcome == Outcome::Fail {
         name_bug(&mut verdict, &shown, declared);
     }

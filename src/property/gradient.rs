@@ -9,11 +9,12 @@
 
 use super::setting::{Setting, axes, changed, parameter_shape, with_eps};
 use super::trial::{Asked, Trial, exact, moments, sum};
-use super::{CENTRED, EVERY, FAMILY, Property};
+use super::{EVERY, Property, Scope};
 use crate::arithmetic::format::power_of_two;
 use crate::arithmetic::{Real, Truth};
 use crate::case::{Flag, Step};
 use crate::judge::unravel;
+use crate::operation::{CENTRED, FAMILY};
 use crate::tensor::Tensor;
 
 pub(super) const PROPERTIES: &[Property] = &[
@@ -23,7 +24,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "Σ dxᵢ = 0",
         source: "from y(x + c) = y(x)",
         flags: &[Flag::GradientStatistics],
-        operations: CENTRED,
+        scope: Scope::Of(CENTRED),
         trial: gradient_sum,
     },
     Property {
@@ -32,7 +33,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "Σ dxᵢ·x̂ᵢ = Σ gᵢ·x̂ᵢ · eps/(v + eps)^(3/2)",
         source: "from mean x̂ = 0 and mean x̂² = v/(v + eps)",
         flags: &[Flag::GradientStatistics, Flag::EpsValue],
-        operations: FAMILY,
+        scope: Scope::Of(FAMILY),
         trial: gradient_along,
     },
     Property {
@@ -41,7 +42,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "db = Σ g, dw = Σ g·x̂",
         source: "Ioffe and Szegedy 2015, section 3",
         flags: &[Flag::ParameterGradient],
-        operations: FAMILY,
+        scope: Scope::Of(FAMILY),
         trial: gradient_parameters,
     },
     Property {
@@ -50,7 +51,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "dx(g; w) = dx(g·w)",
         source: "Ioffe and Szegedy 2015, section 3",
         flags: &[Flag::ParameterGradient],
-        operations: FAMILY,
+        scope: Scope::Of(FAMILY),
         trial: gradient_weight,
     },
     Property {
@@ -59,7 +60,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "dx(g + h) = dx(g) + dx(h)",
         source: "the chain rule",
         flags: &[Flag::GradientStatistics],
-        operations: EVERY,
+        scope: EVERY,
         trial: gradient_linear,
     },
     Property {
@@ -68,7 +69,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "dx(2ᵏ·x; 4ᵏ·eps) = 2⁻ᵏ·dx(x; eps)",
         source: "IEEE 754-2019, section 4.3.1",
         flags: &[Flag::EpsValue, Flag::EpsPlace],
-        operations: FAMILY,
+        scope: Scope::Of(FAMILY),
         trial: gradient_scale,
     },
     Property {
@@ -77,7 +78,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "⟨h, D²·d⟩ = ⟨d, D²·h⟩",
         source: "Schwarz 1873",
         flags: &[Flag::DoubleBackward],
-        operations: FAMILY,
+        scope: Scope::Of(FAMILY),
         trial: second_gradient_symmetric,
     },
 ];

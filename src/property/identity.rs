@@ -8,10 +8,10 @@
 //! Wu and He 2018, section 3.1; Zhang and Sennrich 2019, section 3. A subject that does not claim the second operation is
 //! not asked.
 
-use super::Property;
 use super::setting::{Setting, changed};
 use super::symmetry::{output_of, place};
 use super::trial::{Finding, Trial, exact, sum};
+use super::{Property, Scope};
 use crate::arithmetic::format::power_of_two;
 use crate::arithmetic::{Real, Truth};
 use crate::case::{Flag, Step};
@@ -28,7 +28,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "group_norm(x; G = 1) = layer_norm(x; C, L)",
         source: "Wu and He 2018, section 3.1",
         flags: &[Flag::GroupAxis],
-        operations: &["group_norm"],
+        scope: Scope::Of(&["group_norm"]),
         trial: one_group,
     },
     Property {
@@ -37,7 +37,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "group_norm(x; G = C) = instance_norm(x)",
         source: "Wu and He 2018, section 3.1",
         flags: &[Flag::GroupAxis],
-        operations: &["group_norm"],
+        scope: Scope::Of(&["group_norm"]),
         trial: group_of_a_channel,
     },
     Property {
@@ -46,7 +46,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "batch_norm(x) = instance_norm(x) for N = 1",
         source: "Ulyanov, Vedaldi and Lempitsky 2016, section 2",
         flags: &[Flag::BatchOne],
-        operations: &["batch_norm", "sync_batch_norm"],
+        scope: Scope::Of(&["batch_norm", "sync_batch_norm"]),
         trial: one_sample,
     },
     Property {
@@ -55,7 +55,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "instance_norm(x) = batch_norm(x as (1, N·C, L))",
         source: "pytorch/pytorch, aten/src/ATen/native/Normalization.cpp",
         flags: &[Flag::BatchVariance],
-        operations: &["instance_norm"],
+        scope: Scope::Of(&["instance_norm"]),
         trial: instances_as_channels,
     },
     Property {
@@ -64,7 +64,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "batch_norm(x) = layer_norm(xᵀ)ᵀ",
         source: "Ba, Kiros and Hinton 2016, section 3",
         flags: &[Flag::GroupAxis],
-        operations: &["batch_norm", "layer_norm"],
+        scope: Scope::Of(&["batch_norm", "layer_norm"]),
         trial: transpose,
     },
     Property {
@@ -73,7 +73,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "sync_batch_norm(x; splits) = batch_norm(x), running statistics included",
         source: "Chan, Golub and LeVeque 1983",
         flags: &[Flag::WorkerCount],
-        operations: &["sync_batch_norm"],
+        scope: Scope::Of(&["sync_batch_norm"]),
         trial: workers,
     },
     Property {
@@ -82,7 +82,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "rms_norm(x − μ) = layer_norm(x)",
         source: "Zhang and Sennrich 2019, section 3",
         flags: &[Flag::EpsValue],
-        operations: &["rms_norm", "layer_norm"],
+        scope: Scope::Of(&["rms_norm", "layer_norm"]),
         trial: centred_rms,
     },
     Property {
@@ -91,7 +91,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "√n·x/‖x‖₂ = rms_norm(x; eps → 0)",
         source: "Zhang and Sennrich 2019, section 3",
         flags: &[Flag::NormKind],
-        operations: &["normalize", "rms_norm"],
+        scope: Scope::Of(&["normalize", "rms_norm"]),
         trial: unit_rms,
     },
     Property {
@@ -100,7 +100,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "weight_norm(v; g) = g·v/‖v‖₂",
         source: "Salimans and Kingma 2016, equation 2",
         flags: &[Flag::NormKind],
-        operations: &["weight_norm", "normalize"],
+        scope: Scope::Of(&["weight_norm", "normalize"]),
         trial: unit_weight,
     },
     Property {
@@ -109,7 +109,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "spectral_norm(W) = W/‖W‖₂ for one row, in training",
         source: "Miyato et al. 2018, section 2.1",
         flags: &[Flag::PowerIteration],
-        operations: &["spectral_norm"],
+        scope: Scope::Of(&["spectral_norm"]),
         trial: one_row,
     },
     Property {
@@ -118,17 +118,8 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "cross_map_lrn(x) = local_response_norm(x)",
         source: "Krizhevsky, Sutskever and Hinton 2012, section 3.3",
         flags: &[Flag::Window],
-        operations: &["cross_map_lrn", "local_response_norm"],
+        scope: Scope::Of(&["cross_map_lrn", "local_response_norm"]),
         trial: two_windows,
-    },
-    Property {
-        name: "own-window",
-        sentence: "where no other channel is in a window, a value is divided by a power of k + α·x²/size",
-        law: "y = x/(k + α·x²/size)^β, β = 1 or ½",
-        source: "Krizhevsky, Sutskever and Hinton 2012, section 3.3",
-        flags: &[Flag::Window],
-        operations: &["local_response_norm", "cross_map_lrn"],
-        trial: own_window,
     },
     Property {
         name: "frozen",
@@ -136,7 +127,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "frozen_batch_norm(x) = batch_norm(x) in evaluation",
         source: "torchvision.ops.FrozenBatchNorm2d",
         flags: &[Flag::ModeIgnored, Flag::EpsValue],
-        operations: &["frozen_batch_norm", "batch_norm"],
+        scope: Scope::Of(&["frozen_batch_norm", "batch_norm"]),
         trial: frozen,
     },
     Property {
@@ -145,7 +136,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "W′·x + b′ = batch_norm(W·x + b)",
         source: "Jacob et al. 2018, section 3.2",
         flags: &[Flag::Folding, Flag::EpsValue],
-        operations: &["conv_batch_norm_fold"],
+        scope: Scope::Of(&["conv_batch_norm_fold"]),
         trial: folding,
     },
 ];
@@ -362,39 +353,6 @@ fn two_windows(setting: &mut Setting) -> Option<Trial> {
     let local = Step { operation, ..images.clone() };
     let (one, other) = if setting.operation == "cross_map_lrn" { (images, local) } else { (local, images) };
     alike(one, other, exact(1.0))
-}
-
-/// Windows of one; or of three, with zeros in all channels but the first.
-fn own_window(setting: &mut Setting) -> Option<Trial> {
-    let mut step = setting.step();
-    let own_beta = setting.values.pick(&[0.5, 1.0]);
-    let own_size = if setting.round.is_multiple_of(2) { 1 } else { 3 };
-    let (alpha, k) = match &mut step.operation {
-        Operation::LocalResponseNorm(LocalResponseNorm { size, alpha, beta, k }) => {
-            (*size, *beta) = (own_size, own_beta);
-            (*alpha, *k)
-        }
-        Operation::CrossMapLrn(norm) => {
-            (norm.size, norm.beta) = (own_size, own_beta);
-            (norm.alpha, norm.k)
-        }
-        _ => return None,
-    };
-    if own_size > 1 {
-        let shape = step.tensors["input"].shape();
-        let (rest, channels) = (shape[2..].iter().product::<usize>(), shape[1]);
-        step = changed(&step, "input", |index, x| if index / rest % channels == 0 { x } else { 0.0 });
-    }
-    Some(Trial::of(vec![step], move |answers, finding| {
-        let asked = answers.call(0);
-        for (index, (&x, y)) in asked.sent("input").iter().zip(asked.balls("output")).enumerate() {
-            let divisor = exact(k) + exact(alpha) * (exact(x) * exact(x) / exact(own_size as f64));
-            let expected = exact(x) / if own_beta == 0.5 { divisor.sqrt() } else { divisor };
-            finding.zero((0, 0), y - expected, || {
-                format!("{} is {:e}; expected {:e}", place(asked, index), y.value.hi, expected.value.hi)
-            });
-        }
-    }))
 }
 
 fn frozen(setting: &mut Setting) -> Option<Trial> {

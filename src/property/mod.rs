@@ -17,6 +17,7 @@ mod refusal;
 mod repeat;
 mod running;
 mod setting;
+pub mod statistic;
 mod symmetry;
 mod trial;
 
@@ -25,6 +26,7 @@ pub use promise::{Axis, Promises, Sign, promises};
 
 use crate::arithmetic::DataType;
 use crate::case::Flag;
+use crate::operation::Operation;
 use setting::Setting;
 use trial::Trial;
 
@@ -41,73 +43,29 @@ pub struct Property {
     pub source: &'static str,
     /// The bug classes that it is made for, and its topics.
     pub flags: &'static [Flag],
-    /// The operations for which it holds.
-    pub operations: &'static [&'static str],
+    scope: Scope,
     trial: fn(&mut Setting) -> Option<Trial>,
 }
 
-const FAMILY: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"];
-const CENTRED: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm"];
-const EVERY: &[&str] = crate::operation::Operation::NAMES;
+/// Which operations a property holds for.
+#[derive(Clone, Copy)]
+enum Scope {
+    /// These.
+    Of(&'static [&'static str]),
+    /// Those whose promises say so.
+    Promising(fn(&Promises) -> bool),
+}
+
+/// Every operation.
+const EVERY: Scope = Scope::Of(Operation::NAMES);
 /// Those that see some shift: all but instance norm.
-const SHIFTABLE: &[&str] = &[
-    "batch_norm",
-    "sync_batch_norm",
-    "layer_norm",
-    "group_norm",
-    "rms_norm",
-    "local_response_norm",
-    "cross_map_lrn",
-    "normalize",
-    "renorm",
-    "weight_norm",
-    "spectral_norm",
-    "frozen_batch_norm",
-    "conv_batch_norm_fold",
-];
-/// Those with a degree among their promises.
-const SCALABLE: &[&str] = &[
-    "batch_norm",
-    "sync_batch_norm",
-    "instance_norm",
-    "layer_norm",
-    "group_norm",
-    "rms_norm",
-    "local_response_norm",
-    "cross_map_lrn",
-    "normalize",
-    "weight_norm",
-    "spectral_norm",
-];
+const SHIFTABLE: Scope = Scope::Promising(|it| !(it.shift && it.shift_of_channels && it.shift_of_samples));
+/// Those with a degree.
+const SCALABLE: Scope = Scope::Promising(|it| it.degree.is_some());
 /// Those whose samples do not see each other.
-const UNMIXED: &[&str] = &[
-    "instance_norm",
-    "layer_norm",
-    "group_norm",
-    "rms_norm",
-    "local_response_norm",
-    "cross_map_lrn",
-    "normalize",
-    "renorm",
-    "weight_norm",
-    "frozen_batch_norm",
-    "conv_batch_norm_fold",
-];
-/// Those whose output is a monotone function of the element within a group.
-const MONOTONE: &[&str] = &[
-    "batch_norm",
-    "sync_batch_norm",
-    "instance_norm",
-    "layer_norm",
-    "group_norm",
-    "rms_norm",
-    "normalize",
-    "renorm",
-    "weight_norm",
-    "spectral_norm",
-    "frozen_batch_norm",
-    "conv_batch_norm_fold",
-];
+const UNMIXED: Scope = Scope::Promising(|it| !it.mixes_samples);
+/// Those whose output is a monotone function of the element within a group: whatever has no windows.
+const MONOTONE: Scope = Scope::Promising(|it| it.permutes.contains(&Axis::Channels));
 
 /// Every property.
 pub fn properties() -> impl Iterator<Item = &'static Property> {
@@ -125,6 +83,16 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
 }
 
 impl Property {
+    /// The operations for which it holds, in the order of the list.
+    pub fn operations(&self) -> impl Iterator<Item = &'static str> {
+        let scope = self.scope;
+        let holds = move |it: &&Promises| match scope {
+            Scope::Of(names) => names.contains(&it.operation),
+            Scope::Promising(holds) => holds(it),
+        };
+        promises().iter().filter(holds).map(|it| it.operation)
+    }
+
     /// The property called `name`.
     pub fn from_name(name: &str) -> Option<&'static Property> {
         properties().find(|property| property.name == name)
@@ -157,7 +125,7 @@ impl Cell {
 /// Every cell.
 pub fn cells() -> impl Iterator<Item = Cell> {
     properties().flat_map(|property| {
-        property.operations.iter().flat_map(move |&operation| {
+        property.operations().flat_map(move |operation| {
             DataType::FLOATS.into_iter().map(move |dtype| Cell { property, operation, dtype })
         })
     })

@@ -10,10 +10,10 @@
 use super::setting::{Setting, axes, changed, parameter_shape};
 use super::symmetry::{output_of, place};
 use super::trial::{Asked, Finding, Trial, exact, moments, sum};
-use super::{CENTRED, FAMILY, MONOTONE, Property};
+use super::{MONOTONE, Property, Scope};
 use crate::arithmetic::{Real, Truth};
 use crate::case::{Flag, Step};
-use crate::operation::Operation;
+use crate::operation::{CENTRED, FAMILY, Operation};
 use crate::tensor::Tensor;
 
 pub(super) const PROPERTIES: &[Property] = &[
@@ -23,7 +23,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "Σ ŷᵢ = 0",
         source: "Ioffe and Szegedy 2015, section 3",
         flags: &[Flag::GroupAxis, Flag::LowPrecisionStatistics],
-        operations: CENTRED,
+        scope: Scope::Of(CENTRED),
         trial: |setting| of_groups(setting, mean_zero),
     },
     Property {
@@ -32,7 +32,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "Σ ŷᵢ²/n = v/(v + eps)",
         source: "Ioffe and Szegedy 2015, section 3",
         flags: &[Flag::VarianceDenominator, Flag::EpsValue, Flag::EpsPlace, Flag::ScaleError],
-        operations: FAMILY,
+        scope: Scope::Of(FAMILY),
         trial: |setting| of_groups(setting, mean_square),
     },
     Property {
@@ -41,7 +41,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "|ŷᵢ| ≤ √(n−1)·√(v/(v + eps)), with equality where all others are equal",
         source: "Samuelson 1968",
         flags: &[Flag::VarianceDenominator, Flag::Clipped, Flag::Outlier],
-        operations: FAMILY,
+        scope: Scope::Of(FAMILY),
         trial: samuelson,
     },
     Property {
@@ -50,7 +50,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "2·√(v/(v + eps)) ≤ max ŷ − min ŷ ≤ √(2n)·√(v/(v + eps))",
         source: "Nagy 1918; Popoviciu 1935",
         flags: &[Flag::VarianceDenominator, Flag::EpsPlace],
-        operations: CENTRED,
+        scope: Scope::Of(CENTRED),
         trial: range,
     },
     Property {
@@ -59,7 +59,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "xᵢ ≤ xⱼ ⇒ yᵢ ≤ yⱼ",
         source: "from the definition: y is affine in x with a positive slope",
         flags: &[Flag::BatchVariance, Flag::GroupAxis],
-        operations: MONOTONE,
+        scope: MONOTONE,
         trial: monotone,
     },
     Property {
@@ -68,7 +68,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "xᵢ = xⱼ ⇒ yᵢ = yⱼ",
         source: "from the definition: y is a function of x and the group",
         flags: &[Flag::BatchVariance],
-        operations: MONOTONE,
+        scope: MONOTONE,
         trial: duplicates,
     },
     Property {
@@ -77,7 +77,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(x, x) = (y(x), y(x))",
         source: "the variance that normalizes is biased: Ioffe and Szegedy 2015, algorithm 1",
         flags: &[Flag::VarianceDenominator],
-        operations: FAMILY,
+        scope: Scope::Of(FAMILY),
         trial: repetition,
     },
     Property {
@@ -86,7 +86,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(y(x)) = y(x)/√(v/(v + eps) + eps)",
         source: "from mean ŷ = 0 and mean ŷ² = v/(v + eps)",
         flags: &[Flag::EpsValue, Flag::EpsPlace, Flag::VarianceDenominator],
-        operations: FAMILY,
+        scope: Scope::Of(FAMILY),
         trial: idempotence,
     },
     Property {
@@ -95,7 +95,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(x; w, b) = w·y(x) + b",
         source: "Ioffe and Szegedy 2015, algorithm 1",
         flags: &[Flag::AffineShape],
-        operations: FAMILY,
+        scope: Scope::Of(FAMILY),
         trial: affine,
     },
 ];

@@ -1,19 +1,19 @@
-//! Lengths: what operations that divide by a norm leave of it.
+//! Norms: what operations that divide by one leave of it.
 //!
 //! ```text
 //! normalize      ‖y‖₂ = 1 where ‖x‖₂ ≥ eps
 //! renorm         y = x where ‖x‖ ≤ limit, ‖y‖ ≤ limit everywhere
 //! spectral norm  u = W·v₀/‖W·v₀‖, then v = Wᵀ·u/‖Wᵀ·u‖: u first
 //! ```
-//! torch.nn.functional.normalize, torch.renorm; Miyato et al. 2018, algorithm 1.
+//! torch.nn.functional.normalize, torch.renorm; Krizhevsky, Sutskever and Hinton 2012, section 3.3; Miyato et al. 2018, algorithm 1.
 
-use super::Property;
 use super::setting::{Setting, changed};
 use super::symmetry::place;
 use super::trial::{Asked, Trial, exact, sum};
+use super::{Property, Scope};
 use crate::arithmetic::{Real, Truth};
 use crate::case::Flag;
-use crate::operation::{Mode, Operation};
+use crate::operation::{LocalResponseNorm, Mode, Operation};
 
 pub(super) const PROPERTIES: &[Property] = &[
     Property {
@@ -22,7 +22,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "‖y‖₂ = 1 where ‖x‖₂ ≥ eps, p = 2",
         source: "torch.nn.functional.normalize",
         flags: &[Flag::NormKind],
-        operations: &["normalize"],
+        scope: Scope::Of(&["normalize"]),
         trial: unit_length,
     },
     Property {
@@ -31,7 +31,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y = x where ‖x‖₂ ≤ maxnorm, ‖y‖₂ ≤ maxnorm",
         source: "torch.renorm",
         flags: &[Flag::NormKind],
-        operations: &["renorm"],
+        scope: Scope::Of(&["renorm"]),
         trial: limit,
     },
     Property {
@@ -40,8 +40,17 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "u = W·v₀/‖W·v₀‖₂, v = Wᵀ·u/‖Wᵀ·u‖₂",
         source: "Miyato et al. 2018, algorithm 1",
         flags: &[Flag::PowerIteration],
-        operations: &["spectral_norm"],
+        scope: Scope::Of(&["spectral_norm"]),
         trial: power_iteration,
+    },
+    Property {
+        name: "own-window",
+        sentence: "where no other channel is in a window, a value is divided by a power of k + α·x²/size",
+        law: "y = x/(k + α·x²/size)^β, β = 1 or ½",
+        source: "Krizhevsky, Sutskever and Hinton 2012, section 3.3",
+        flags: &[Flag::Window],
+        scope: Scope::Of(&["local_response_norm", "cross_map_lrn"]),
+        trial: own_window,
     },
 ];
 
@@ -123,6 +132,39 @@ fn power_iteration(setting: &mut Setting) -> Option<Trial> {
                     format!("{name}[{index}] is {:e} after an iteration; expected {:e}", is.value.hi, expected.value.hi)
                 });
             }
+        }
+    }))
+}
+
+/// Windows of one; or of three, with zeros in all channels but the first.
+fn own_window(setting: &mut Setting) -> Option<Trial> {
+    let mut step = setting.step();
+    let own_beta = setting.values.pick(&[0.5, 1.0]);
+    let own_size = if setting.round.is_multiple_of(2) { 1 } else { 3 };
+    let (alpha, k) = match &mut step.operation {
+        Operation::LocalResponseNorm(LocalResponseNorm { size, alpha, beta, k }) => {
+            (*size, *beta) = (own_size, own_beta);
+            (*alpha, *k)
+        }
+        Operation::CrossMapLrn(norm) => {
+            (norm.size, norm.beta) = (own_size, own_beta);
+            (norm.alpha, norm.k)
+        }
+        _ => return None,
+    };
+    if own_size > 1 {
+        let shape = step.tensors["input"].shape();
+        let (rest, channels) = (shape[2..].iter().product::<usize>(), shape[1]);
+        step = changed(&step, "input", |index, x| if index / rest % channels == 0 { x } else { 0.0 });
+    }
+    Some(Trial::of(vec![step], move |answers, finding| {
+        let asked = answers.call(0);
+        for (index, (&x, y)) in asked.sent("input").iter().zip(asked.balls("output")).enumerate() {
+            let divisor = exact(k) + exact(alpha) * (exact(x) * exact(x) / exact(own_size as f64));
+            let expected = exact(x) / if own_beta == 0.5 { divisor.sqrt() } else { divisor };
+            finding.zero((0, 0), y - expected, || {
+                format!("{} is {:e}; expected {:e}", place(asked, index), y.value.hi, expected.value.hi)
+            });
         }
     }))
 }

@@ -22,7 +22,7 @@ pub(super) const PROPERTIES: &[Property] = &[Property {
     law: "n = 1 refused, n = 2 answered, in training; both answered in evaluation and by what trains on none",
     source: "torch.nn.functional, _verify_batch_size and _verify_spatial_size",
     flags: &[Flag::BatchOne, Flag::Refusal],
-    operations: super::EVERY,
+    scope: super::EVERY,
     trial: boundary,
 }];
 

@@ -8,7 +8,7 @@
 
 use super::setting::Setting;
 use super::trial::Trial;
-use super::{EVERY, Property};
+use super::{EVERY, Property, Scope};
 use crate::case::{Flag, Layout, LayoutFormat, Step};
 use crate::operation::Mode;
 
@@ -19,7 +19,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(x) = y(x) after y(x′)",
         source: "a layer is a function of its arguments and its state",
         flags: &[],
-        operations: EVERY,
+        scope: EVERY,
         trial: determinism,
     },
     Property {
@@ -28,7 +28,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "train(x) = eval(x)",
         source: "torch.nn.LayerNorm, GroupNorm, RMSNorm",
         flags: &[Flag::ModeIgnored],
-        operations: &[
+        scope: Scope::Of(&[
             "layer_norm",
             "group_norm",
             "rms_norm",
@@ -39,7 +39,7 @@ pub(super) const PROPERTIES: &[Property] = &[
             "weight_norm",
             "frozen_batch_norm",
             "conv_batch_norm_fold",
-        ],
+        ]),
         trial: mode_ignored,
     },
     Property {
@@ -48,7 +48,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(x) = y(x in channels-last or strided memory)",
         source: "pytorch/pytorch#62594",
         flags: &[Flag::MemoryFormat],
-        operations: EVERY,
+        scope: EVERY,
         trial: layout,
     },
 ];

@@ -8,19 +8,16 @@
 //! The error of a step is what the last step's leaves, |1 − m| of it, plus the step's own bound. Ioffe and Szegedy 2015,
 //! algorithm 2; torch.nn.BatchNorm1d.
 
-use super::Property;
 use super::setting::{Setting, changed};
 use super::trial::{Answers, Asked, Finding, Trial, ball, exact, moments, sum};
+use super::{Property, Scope};
 use crate::arithmetic::{Factor, Real, Truth};
-use crate::case::{Flag, Step};
+use crate::case::{COUNTER, Flag, Step};
 use crate::judge::{Expected, Outcome, judge};
-use crate::operation::{Mode, Operation};
+use crate::operation::{BATCH, Mode, Operation, RUNNING};
 use crate::tensor::Tensor;
 
-const RUNNING: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm"];
-const COUNTING: &[&str] = &["batch_norm", "sync_batch_norm"];
 const STATISTICS: [&str; 2] = ["running_mean", "running_var"];
-const COUNTER: &str = "num_batches_tracked";
 
 pub(super) const PROPERTIES: &[Property] = &[
     Property {
@@ -29,7 +26,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "r_T − s = (1 − m)ᵀ·(r₀ − s)",
         source: "Ioffe and Szegedy 2015, algorithm 2",
         flags: &[Flag::MomentumSense, Flag::RunningVarBias, Flag::RunningQuantity, Flag::StateUpdate],
-        operations: RUNNING,
+        scope: Scope::Of(RUNNING),
         trial: equal_batches,
     },
     Property {
@@ -38,7 +35,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "r after s, s with m = r after s with 1 − (1 − m)²",
         source: "Busbridge et al. 2023, the EMA scaling rule",
         flags: &[Flag::MomentumSense],
-        operations: RUNNING,
+        scope: Scope::Of(RUNNING),
         trial: twice,
     },
     Property {
@@ -47,7 +44,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "r = r₀ for m = 0, r = s for m = 1",
         source: "torch.nn.BatchNorm1d, momentum",
         flags: &[Flag::MomentumSense, Flag::StateUpdate],
-        operations: RUNNING,
+        scope: Scope::Of(RUNNING),
         trial: ends,
     },
     Property {
@@ -56,7 +53,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "r_T = (s₁ + … + s_T)/T",
         source: "torch.nn.BatchNorm1d, momentum=None",
         flags: &[Flag::CumulativeAverage, Flag::Counter],
-        operations: COUNTING,
+        scope: Scope::Of(BATCH),
         trial: average,
     },
     Property {
@@ -65,7 +62,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "eval: r = r₀, t = t₀, y(x)ᵢ = y(x′)ᵢ where xᵢ = x′ᵢ",
         source: "Ioffe and Szegedy 2015, algorithm 2",
         flags: &[Flag::StateUpdate, Flag::ModeIgnored, Flag::Counter],
-        operations: RUNNING,
+        scope: Scope::Of(RUNNING),
         trial: evaluation_keeps,
     },
     Property {
@@ -74,7 +71,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "eval/train = √((v + eps)/(v·n/(n − 1) + eps)) for m = 1",
         source: "torch.nn.BatchNorm1d: the biased variance normalizes, the unbiased is stored",
         flags: &[Flag::RunningVarBias, Flag::RunningQuantity, Flag::ModeIgnored],
-        operations: COUNTING,
+        scope: Scope::Of(BATCH),
         trial: evaluation_after_one,
     },
     Property {
@@ -84,7 +81,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "each step as the judge expects it, and all of them as (1 − m)·r + m·s in exact arithmetic",
         source: "torch.nn.BatchNorm1d as a state machine",
         flags: &[Flag::StateUpdate, Flag::Counter, Flag::MomentumSense, Flag::Sequence],
-        operations: RUNNING,
+        scope: Scope::Of(RUNNING),
         trial: machine,
     },
 ];

@@ -9,12 +9,12 @@
 use super::promise::{Axis, Promises, Sign, of};
 use super::setting::{Setting, axes, changed, with_eps};
 use super::trial::{Answers, Asked, Finding, Trial, exact};
-use super::{CENTRED, EVERY, Property, SCALABLE, SHIFTABLE, UNMIXED};
+use super::{EVERY, Property, SCALABLE, SHIFTABLE, Scope, UNMIXED};
 use crate::arithmetic::Truth;
 use crate::arithmetic::format::power_of_two;
 use crate::case::{Flag, Step};
 use crate::judge::unravel;
-use crate::operation::{GroupNorm, Operation};
+use crate::operation::{CENTRED, GroupNorm, Operation};
 use crate::tensor::Tensor;
 
 pub(super) const PROPERTIES: &[Property] = &[
@@ -24,7 +24,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(x + c) = y(x), c one constant, or one for each channel or sample as the operation promises",
         source: "Ioffe and Szegedy 2015, section 3",
         flags: &[Flag::Cancellation, Flag::LargeMean],
-        operations: CENTRED,
+        scope: Scope::Of(CENTRED),
         trial: shift,
     },
     Property {
@@ -33,7 +33,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "|y(x + c) − y(x)| ≥ |z(x + c) − z(x)| − B(x + c) − B(x), z the truth, where it is not promised to vanish",
         source: "Chen, Cheung and Yiu 1998",
         flags: &[Flag::GroupAxis, Flag::ModeIgnored],
-        operations: SHIFTABLE,
+        scope: SHIFTABLE,
         trial: shift_seen,
     },
     Property {
@@ -42,7 +42,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(a·x; a²·eps) = aᵈ·y(x; eps) for a = 3",
         source: "Ba, Kiros and Hinton 2016, section 5",
         flags: &[Flag::EpsValue, Flag::EpsPlace],
-        operations: SCALABLE,
+        scope: SCALABLE,
         trial: scale,
     },
     Property {
@@ -51,7 +51,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(2ᵏ·x; 4ᵏ·eps) = 2ᵈᵏ·y(x; eps) in bits",
         source: "IEEE 754-2019, section 4.3.1",
         flags: &[Flag::EpsValue, Flag::EpsPlace, Flag::Range],
-        operations: SCALABLE,
+        scope: SCALABLE,
         trial: scale_bits,
     },
     Property {
@@ -60,7 +60,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(−x) = −y(x) without a bias, +y(x) for spectral norm",
         source: "IEEE 754-2019, section 4.3.1",
         flags: &[],
-        operations: EVERY,
+        scope: EVERY,
         trial: negation,
     },
     Property {
@@ -69,7 +69,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(Px) = P·y(x)",
         source: "Wu and He 2018, section 3",
         flags: &[Flag::GroupAxis, Flag::BatchVariance],
-        operations: EVERY,
+        scope: EVERY,
         trial: permutation,
     },
     Property {
@@ -78,7 +78,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(x)ᵢ = y(x′)ᵢ where xᵢ = x′ᵢ, in shapes that are alike",
         source: "vllm-project/vllm#48271",
         flags: &[Flag::BatchVariance],
-        operations: UNMIXED,
+        scope: UNMIXED,
         trial: other_samples,
     },
     Property {
@@ -87,7 +87,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(x)ᵢ = y(xᵢ)",
         source: "vllm-project/vllm#48271",
         flags: &[Flag::BatchVariance],
-        operations: UNMIXED,
+        scope: UNMIXED,
         trial: batch_size,
     },
     Property {
@@ -96,7 +96,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "|y(x′)ᵢ − y(x)ᵢ| ≥ |z(x′)ᵢ − z(x)ᵢ| − B(x′) − B(x), where xᵢ = x′ᵢ",
         source: "Chen, Cheung and Yiu 1998",
         flags: &[Flag::ModeIgnored],
-        operations: &["batch_norm", "sync_batch_norm", "spectral_norm"],
+        scope: Scope::Of(&["batch_norm", "sync_batch_norm", "spectral_norm"]),
         trial: other_samples_seen,
     },
 ];

@@ -44,9 +44,9 @@ impl Report {
             by_cause.entry(Cause::of(&self.verdicts[index])).or_default().push(index);
         }
         let groups = by_cause.into_iter().map(|(cause, mut members)| {
-            // One call is read more easily than the two or three of a law.
+            // One call is read more easily than those of a law.
             let elements = |index: &usize| self.exhibits.get(index).map_or(usize::MAX, Exhibit::elements);
-            members.sort_by_key(|index| (self.verdicts[*index].kind == Kind::Property, elements(index), *index));
+            members.sort_by_key(|index| (is_of_many(&self.verdicts[*index]), elements(index), *index));
             let not_run = self.exhibits.get(&members[0]).is_some_and(Exhibit::is_not_run);
             Group { cause, members, not_run }
         });
@@ -122,9 +122,14 @@ impl Cause {
     }
 }
 
+/// Whether a verdict is about several calls together.
+pub(super) fn is_of_many(verdict: &Verdict) -> bool {
+    matches!(verdict.kind, Kind::Property | Kind::Statistic)
+}
+
 /// In what way a case fails: the tensor that is wrong, or its message without what differs from case to case.
 fn kind(verdict: &Verdict) -> String {
-    if verdict.kind == Kind::Property {
+    if is_of_many(verdict) {
         return verdict.comment.clone();
     }
     if let Some(worst) = &verdict.worst {

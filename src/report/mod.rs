@@ -195,7 +195,7 @@ impl Report {
         self.attribute();
     }
 
-    /// Adds what [`crate::property::check`] made of the subject whose runs were added before.
+    /// Adds what [`crate::property::check`], or [`crate::property::statistic::check`], made of the subject whose runs were added before.
     pub fn add_properties(&mut self, pool: &Pool, found: Vec<(Verdict, Shown)>) {
         let declared = pool.hello().arithmetic.unwrap_or_default();
         self.gave_up = pool.gave_up().map(|fault| printable(&fault.to_string()));

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::cause::is_of_many;
 use super::{Cause, Exhibit, Report};
 use crate::case::{Case, Declared};
-use crate::conformance::{Kind, Verdict, explains, shrink, verdict_of_run};
+use crate::conformance::{Verdict, explains, shrink, verdict_of_run};
 use crate::judge::{Expected, Outcome};
 use crate::subject::planted::Bug;
 use crate::subject::{CaseRun, Pool};
@@ -16,7 +17,8 @@ const TIME: Duration = Duration::from_secs(10);
 
 impl Report {
     /// Reduces the first failure of each of the first `limit` groups: it asks the pool's subjects again, at most `asks`
-    /// times for each. Crashes and timeouts are left as they are.
+    /// times for each. Crashes and timeouts are left as they are, and so are related calls, which cannot be made smaller
+    /// one by one.
     pub fn reduce(&mut self, pool: &mut Pool<'_>, limit: usize, asks: usize) {
         let started = Instant::now();
         for group in self.groups().into_iter().take(limit) {
@@ -24,7 +26,7 @@ impl Report {
             let (verdict, Some(exhibit)) = (&self.verdicts[index], self.exhibits.get(&index)) else { continue };
             if !matches!(verdict.outcome, Outcome::Fail | Outcome::Advisory)
                 || exhibit.file.is_some()
-                || is_related(verdict)
+                || is_of_many(verdict)
             {
                 continue;
             }
@@ -34,11 +36,6 @@ impl Report {
             }
         }
     }
-}
-
-/// Whether the case is of related calls, which cannot be made smaller one by one.
-fn is_related(verdict: &Verdict) -> bool {
-    matches!(verdict.kind, Kind::Property | Kind::Statistic)
 }
 
 /// A smaller case, its verdict and its answers, if there is one.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::theory::figures;
 use super::{Figure, Interval, Setting};
 use crate::case::values::Values;
-use crate::statistic::gaussian::Gaussian;
+use crate::property::statistic::gaussian::Gaussian;
 
 /// The longest sample that is drawn value by value.
 const DRAWN: usize = 64;

@@ -9,6 +9,9 @@ use statrs::distribution::{ChiSquared, Continuous, ContinuousCDF};
 #[derive(Clone, Debug)]
 pub(super) struct Mixture(Vec<(f64, f64)>);
 
+/// The points of the midpoint rule.
+const POINTS: usize = 400;
+
 impl Mixture {
     /// Parts without degrees of freedom or without weight are left out.
     pub fn new(parts: [(f64, f64); 2]) -> Mixture {
@@ -39,7 +42,6 @@ impl Mixture {
             [(weight, degrees)] => law(*degrees).cdf(t / weight),
             [(a, of_a), (b, of_b), ..] => {
                 let (first, second) = (law(*of_a), law(*of_b));
-                const POINTS: usize = 400;
                 let (start, end) = ((of_b.sqrt() - 6.0).max(0.0), of_b.sqrt() + 6.0);
                 let width = (end - start) / POINTS as f64;
                 let roots = (0..POINTS).map(|i| start + (i as f64 + 0.5) * width);
@@ -67,11 +69,16 @@ mod tests {
             assert_relative_eq!(mixed.mean(), 14.0);
             assert_relative_eq!(mixed.variance(), whole.variance());
             for level in [0.05, 0.5, 0.95] {
-                assert_relative_eq!(mixed.quantile(level), whole.quantile(level), max_relative = 1e-3);
+                // The midpoint rule's remainder is h²/24·|f′|, and the integrand's slope is less than 1 everywhere.
+                let step = 12.0 / POINTS as f64;
+                let reached = whole.cdf(mixed.quantile(level));
+                assert!((reached - level).abs() <= step * step / 24.0, "{reached} for {level}");
             }
         }
         // The median of χ² with two degrees of freedom is 2·ln 2.
-        assert_relative_eq!(Mixture::new([(1.0, 2.0), (0.0, 0.0)]).quantile(0.5), 2.0 * 2f64.ln(), max_relative = 1e-9);
+        // Sixty halvings of an interval of 82 leave nothing; the library's distribution is granted sixteen roundings.
+        let median = Mixture::new([(1.0, 2.0), (0.0, 0.0)]).quantile(0.5);
+        assert_relative_eq!(median, 2.0 * 2f64.ln(), max_relative = 16.0 * f64::EPSILON);
         assert!(Mixture::new([(1.0, 31.0), (0.5, 1e5)]).quantile(0.5).is_finite());
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::arithmetic::{EpsPlace, Form, Order, Program, RunningQuantity, VarianceMethod};
 use crate::case::Flag;
-use crate::operation::{GradientRule, MomentumSense, OneValue, Rule, Updates};
+use crate::operation::{BATCH, CENTRED, FAMILY, GradientRule, MomentumSense, OneValue, RUNNING, Rule, Updates};
 
 /// How a compiled-in subject computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,10 +59,6 @@ pub struct Variant {
     pub recipe: Recipe,
 }
 
-/// Operations that take statistics of their input.
-const ALL: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"];
-/// Those that subtract the mean.
-const CENTRED: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm"];
 /// Those that add an eps to a variance.
 const WITH_EPS: &[&str] = &[
     "batch_norm",
@@ -77,10 +73,6 @@ const WITH_EPS: &[&str] = &[
 /// Those whose 1/σ is a step of its own.
 const SCALED: &[&str] =
     &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm", "frozen_batch_norm"];
-/// Those with running statistics.
-const RUNNING: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm"];
-/// Those that count batches.
-const BATCH: &[&str] = &["batch_norm", "sync_batch_norm"];
 const GROUP: &[&str] = &["group_norm"];
 const RESPONSE: &[&str] = &["local_response_norm", "cross_map_lrn"];
 
@@ -90,7 +82,7 @@ pub const BUGS: &[Bug] = &[
         name: "unbiased_variance",
         flag: Flag::VarianceDenominator,
         sentence: "it divides the variance by n − 1 instead of n",
-        operations: ALL,
+        operations: FAMILY,
         edit: |recipe| recipe.rule.degrees_of_freedom = 1,
     },
     Bug {
@@ -223,21 +215,21 @@ pub const BUGS: &[Bug] = &[
         name: "leaks",
         flag: Flag::BatchVariance,
         sentence: "each group's statistics see the first value of the next group",
-        operations: ALL,
+        operations: FAMILY,
         edit: |recipe| recipe.rule.leaks = true,
     },
     Bug {
         name: "clipped",
         flag: Flag::Clipped,
         sentence: "it clips its output to ±5",
-        operations: ALL,
+        operations: FAMILY,
         edit: |recipe| recipe.rule.clip = Some(5.0),
     },
     Bug {
         name: "nan_replaced",
         flag: Flag::NanPropagation,
         sentence: "it replaces NaN by 0",
-        operations: ALL,
+        operations: FAMILY,
         edit: |recipe| recipe.rule.replaces_nan = true,
     },
     Bug {
@@ -258,7 +250,7 @@ pub const BUGS: &[Bug] = &[
         name: "statistics_constant",
         flag: Flag::GradientStatistics,
         sentence: "its input gradient takes mean and variance for constants",
-        operations: ALL,
+        operations: FAMILY,
         edit: |recipe| recipe.rule.gradient = GradientRule::StatisticsConstant,
     },
     Bug {
@@ -272,35 +264,35 @@ pub const BUGS: &[Bug] = &[
         name: "gradient_without_variance",
         flag: Flag::GradientStatistics,
         sentence: "its input gradient leaves out the variance's part",
-        operations: ALL,
+        operations: FAMILY,
         edit: |recipe| recipe.rule.gradient = GradientRule::WithoutVariance,
     },
     Bug {
         name: "gradient_without_weight",
         flag: Flag::ParameterGradient,
         sentence: "its input gradient leaves out the weight",
-        operations: ALL,
+        operations: FAMILY,
         edit: |recipe| recipe.rule.gradient = GradientRule::WithoutWeight,
     },
     Bug {
         name: "weight_gradient_raw",
         flag: Flag::ParameterGradient,
         sentence: "its weight gradient multiplies by the raw input",
-        operations: ALL,
+        operations: FAMILY,
         edit: |recipe| recipe.rule.gradient = GradientRule::WeightOfRawInput,
     },
     Bug {
         name: "parameter_gradient_averaged",
         flag: Flag::ParameterGradient,
         sentence: "its weight and bias gradients are averages instead of sums",
-        operations: ALL,
+        operations: FAMILY,
         edit: |recipe| recipe.rule.gradient = GradientRule::Averaged,
     },
     Bug {
         name: "second_gradient_constant",
         flag: Flag::DoubleBackward,
         sentence: "its double backward differentiates a gradient that takes mean and variance for constants",
-        operations: ALL,
+        operations: FAMILY,
         edit: |recipe| recipe.rule.second_gradient = Some(GradientRule::StatisticsConstant),
     },
     Bug {

@@ -5,17 +5,9 @@ use super::gaussian::Gaussian;
 use crate::arithmetic::DataType;
 use crate::case::shaped::{Shaped, shaped};
 use crate::case::{Case, Flag, Layout, Level, Request, Step};
-use crate::operation::Mode;
+use crate::operation::{BATCH, Mode};
 use crate::subject::{CaseRun, Fault};
 use crate::tensor::{Tensor, Tensors};
-
-/// Operations that take statistics of their input.
-pub(super) const ALL: &[&str] =
-    &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"];
-/// Those with running statistics.
-pub(super) const RUNNING: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm"];
-/// Those that count batches and pool them.
-pub(super) const BATCH: &[&str] = &["batch_norm", "sync_batch_norm"];
 
 /// The values of a group, n.
 pub(super) const SIZE: usize = 4;

@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use normative::judge::Outcome;
-//! use normative::statistic::{SEED, check};
+//! use normative::property::statistic::{SEED, check};
 //! use normative::subject::{Builtin, Pool};
 //!
 //! let mut pool = Pool::of(Box::new(Builtin::new("biased_running_var").unwrap()));
@@ -35,8 +35,9 @@ pub use laws::{STATISTICS, Statistic};
 
 use rayon::prelude::*;
 
+use super::Shown;
 use crate::arithmetic::DataType;
-use crate::case::{Answer, Case, Flag, Level, Request};
+use crate::case::{Case, Flag};
 use crate::conformance::{Kind, Verdict, printable};
 use crate::judge::Outcome;
 use crate::subject::planted::Bug;
@@ -53,17 +54,14 @@ pub const MISS: f64 = 1e-6;
 /// The seed of a run that is given none.
 pub const SEED: u64 = 0;
 
-/// Each step that was asked and its answer.
-pub type Exhibit = Vec<(Request, Result<Answer, Fault>)>;
-
-/// Runs the statistics that `select` picks by name on a subject: a verdict for each, and for each that is not a pass what
-/// was asked and answered. Names look like `statistic-running_var-batch_norm-f64`.
+/// Runs the statistics that `select` picks by name on a subject: a verdict for each, and what was asked and answered. Names look like `statistic-running_var-batch_norm-f64`.
 ///
-/// Verdicts are of the widest of F64 and F32 that the subject claims: narrower types round too coarsely for the laws.
-pub fn check(pool: &mut Pool<'_>, seed: u64, select: &dyn Fn(&str) -> bool) -> Vec<(Verdict, Exhibit)> {
+/// Verdicts are of the widest of F64 and F32 that the subject claims: narrower types round too coarsely for the laws. An
+/// operation that it does not claim gets none.
+pub fn check(pool: &mut Pool<'_>, seed: u64, select: &dyn Fn(&str) -> bool) -> Vec<(Verdict, Shown)> {
     findings(pool, seed, select, |mut findings| {
         holm(&mut findings);
-        findings.into_iter().map(Found::exhibited).collect()
+        findings.into_iter().map(|found| (found.verdict, (found.case.clone(), found.run.steps.clone()))).collect()
     })
 }
 
@@ -80,8 +78,11 @@ fn findings<T>(
     select: &dyn Fn(&str) -> bool,
     finish: impl FnOnce(Vec<Found<'_>>) -> T,
 ) -> T {
-    let dtype = widest(pool.hello());
-    let picked = |(statistic, operation): &(&Statistic, &str)| select(&name(statistic, operation, dtype));
+    let (hello, dtype) = (pool.hello(), widest(pool.hello()));
+    let claimed = |operation: &str| hello.operations.iter().any(|name| name == operation);
+    let picked = |(statistic, operation): &(&Statistic, &str)| {
+        claimed(operation) && hello.dtypes.contains(&dtype) && select(&name(statistic, operation, dtype))
+    };
     let tests: Vec<_> = tests().into_iter().filter(picked).collect();
     let mut asked: Vec<(Experiment, &str)> =
         tests.iter().map(|(test, operation)| (test.experiment, *operation)).collect();
@@ -92,15 +93,17 @@ fn findings<T>(
     };
     let cases: Vec<Case> = asked.par_iter().map(make).collect();
     let runs = pool.run(&cases.iter().collect::<Vec<_>>(), &|_| ());
-    let of: BTreeMap<_, _> = asked.into_iter().zip(&runs).collect();
-    let judged = tests.par_iter().filter(|(statistic, operation)| !of[&(statistic.experiment, *operation)].gave_up);
+    let of: BTreeMap<_, _> = asked.into_iter().zip(cases.iter().zip(&runs)).collect();
+    let judged = tests.par_iter().filter(|(statistic, operation)| !of[&(statistic.experiment, *operation)].1.gave_up);
     finish(judged.map(|&(test, operation)| find(test, operation, dtype, of[&(test.experiment, operation)])).collect())
 }
 
-/// The names of all statistics for a subject, in the order of their verdicts, and what each claims.
-pub fn names(hello: &Hello) -> Vec<(String, &'static str)> {
-    let dtype = widest(hello);
-    tests().into_iter().map(|(statistic, operation)| (name(statistic, operation, dtype), statistic.sentence)).collect()
+/// The name of every statistic in every type that it may be run in, with the classes that it must see.
+pub fn named() -> Vec<(String, Vec<Flag>)> {
+    let of = |(statistic, operation): (&Statistic, &str)| {
+        [DataType::F64, DataType::F32].map(|dtype| (name(statistic, operation, dtype), flags(statistic, operation)))
+    };
+    tests().into_iter().flat_map(of).collect()
 }
 
 /// A row for each statistic and operation: what it claims to be rare, and what that takes.
@@ -170,40 +173,21 @@ struct Found<'a> {
     verdict: Verdict,
     /// The p-value, where something was measured.
     p: Option<f64>,
+    case: &'a Case,
     run: &'a CaseRun,
 }
 
-impl Found<'_> {
-    /// The verdict, with what was asked and answered unless all is well.
-    fn exhibited(self) -> (Verdict, Exhibit) {
-        let well = matches!(self.verdict.outcome, Outcome::Pass | Outcome::Unsupported);
-        let exhibit = if well { Vec::new() } else { self.run.steps.clone() };
-        (self.verdict, exhibit)
-    }
-}
-
-fn find<'a>(statistic: &Statistic, operation: &'static str, dtype: DataType, run: &'a CaseRun) -> Found<'a> {
-    let mut verdict = Verdict {
-        case: name(statistic, operation, dtype),
-        comment: statistic.sentence.to_owned(),
-        operation,
-        dtype,
-        kind: Kind::Statistic,
-        recording: None,
-        level: Level::Required,
-        flags: flags(statistic, operation),
-        outcome: Outcome::Pass,
-        ratio: None,
-        grade: None,
-        step: run.steps.len().saturating_sub(1),
-        worst: None,
-        nearest_bug: None,
-        matches_bug: false,
-        likely: None,
-        message: String::new(),
-        known: None,
-        replay: None,
-    };
+fn find<'a>(
+    statistic: &Statistic,
+    operation: &'static str,
+    dtype: DataType,
+    asked: (&'a Case, &'a CaseRun),
+) -> Found<'a> {
+    let (case, run) = asked;
+    let (name, comment) = (name(statistic, operation, dtype), statistic.sentence.to_owned());
+    let mut verdict = Verdict::new(Kind::Statistic, name, comment, operation, dtype);
+    verdict.flags = flags(statistic, operation);
+    verdict.step = run.steps.len().saturating_sub(1);
     let mut p = None;
     (verdict.outcome, verdict.message) = match (&run.skipped, (statistic.measure)(operation, run)) {
         (Some(skipped), _) => (Outcome::Unsupported, skipped.to_string()),
@@ -217,7 +201,7 @@ fn find<'a>(statistic: &Statistic, operation: &'static str, dtype: DataType, run
         (None, Err(Missing::Fault(fault))) => (Outcome::Crash, fault.to_string()),
     };
     verdict.message = printable(&verdict.message);
-    Found { verdict, p, run }
+    Found { verdict, p, case, run }
 }
 
 /// The classes of the planted bugs that the statistic must see.

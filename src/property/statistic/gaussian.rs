@@ -55,7 +55,7 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistic::goodness;
+    use crate::property::statistic::goodness;
     use statrs::distribution::{ContinuousCDF, Normal};
 
     #[test]
