@@ -44,6 +44,9 @@ impl Kind {
     }
 }
 
+/// What shows a verdict that rests on several calls: a case of them, each step that was asked, and its answer.
+pub type Shown = (Case, Vec<(Request, Result<Answer, Fault>)>);
+
 /// What became of a case.
 #[derive(Clone, Debug)]
 pub struct Verdict {

@@ -9,7 +9,7 @@ use super::trial::{Answers, Asked, Finding, Trial, cases};
 use super::{Cell, Property, cells, properties};
 use crate::arithmetic::DataType;
 use crate::case::{Answer, Case, Declared, Flag, Request, preconditions};
-use crate::conformance::{Kind, Verdict, nearest, printable};
+use crate::conformance::{Kind, Shown, Verdict, nearest, printable};
 use crate::judge::{Expected, Outcome, judge};
 use crate::subject::planted::{BUGS, Bug};
 use crate::subject::{Builtin, CaseRun, Fault, Pool};
@@ -18,9 +18,6 @@ use crate::subject::{Builtin, CaseRun, Fault, Pool};
 pub const ROUNDS: usize = 6;
 /// The rounds of a quick check.
 pub const QUICK_ROUNDS: usize = 2;
-
-/// What was asked in the trial that decided, and answered.
-pub type Shown = (Case, Vec<(Request, Result<Answer, Fault>)>);
 
 /// Tries every property whose verdict `select` picks, by its name and flags, on the subjects of a pool: `rounds` times for
 /// each operation and data type that they claim. What a subject does not claim gets no verdict.

@@ -21,7 +21,7 @@ pub mod statistic;
 mod symmetry;
 mod trial;
 
-pub use check::{QUICK_ROUNDS, ROUNDS, Shown, caught_by, check, matrix};
+pub use check::{QUICK_ROUNDS, ROUNDS, caught_by, check, matrix};
 pub use promise::{Axis, Promises, Sign, promises};
 
 use crate::arithmetic::DataType;

@@ -57,10 +57,9 @@ use text::{diagnosis, troubles};
 pub use text::{summary_line, text};
 
 use crate::case::{Answer, Case, Declared, Hello, Request};
-use crate::conformance::{Verdict, printable};
+use crate::conformance::{Shown, Verdict, printable};
 use crate::golden::{Provenance, RecordedCase};
 use crate::judge::Outcome;
-use crate::property::Shown;
 use crate::subject::{CaseRun, Fault, Pool};
 
 /// Everything that one run of a command found.
@@ -195,7 +194,7 @@ impl Report {
         self.attribute();
     }
 
-    /// Adds what [`crate::property::check`], or [`crate::property::statistic::check`], made of the subject whose runs were added before.
+    /// Adds what the properties, or the statistics, of [`crate::property`] made of the subject whose runs were added before.
     pub fn add_properties(&mut self, pool: &Pool, found: Vec<(Verdict, Shown)>) {
         let declared = pool.hello().arithmetic.unwrap_or_default();
         self.gave_up = pool.gave_up().map(|fault| printable(&fault.to_string()));

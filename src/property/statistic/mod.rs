@@ -35,10 +35,9 @@ pub use laws::{STATISTICS, Statistic};
 
 use rayon::prelude::*;
 
-use super::Shown;
 use crate::arithmetic::DataType;
 use crate::case::{Case, Flag};
-use crate::conformance::{Kind, Verdict, printable};
+use crate::conformance::{Kind, Shown, Verdict, printable};
 use crate::judge::Outcome;
 use crate::subject::planted::Bug;
 use crate::subject::{CaseRun, Fault, Hello, Pool};
