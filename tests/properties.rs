@@ -153,6 +153,9 @@ fn a_broken_law_is_reported_with_its_numbers() {
     for part in [only, "expected v/(v + eps) =", "normative replay"] {
         assert!(text.contains(part), "{part} in {text}");
     }
+    // What the report says to do next can be done.
+    let (status, text) = normative(&["show", only]);
+    assert!(status == 0 && text.contains("Σ ŷᵢ²/n = v/(v + eps)"), "{text}");
     let (status, text) = normative(&["check", "--builtin", "reference", "--only", only, "--seed", "9"]);
     assert_eq!(status, 0, "{text}");
     let (status, _) = normative(&["check", "--builtin", "reference", "--only", "property-nonesuch-*"]);

@@ -76,3 +76,23 @@ fn the_table_keeps_its_promises() {
         assert!(row.asked < 50_000, "{row:?} is not cheap");
     }
 }
+
+/// `check` runs them, says what was found, and names a command that tells more.
+#[test]
+fn a_statistic_is_judged_and_shown_on_the_command_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let normative = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("normative"));
+        let output = command.current_dir(folder.path()).args(arguments).output().expect("it runs");
+        (output.status.code().expect("an exit status"), String::from_utf8(output.stdout).expect("text"))
+    };
+    let name = "statistic-running_var-batch_norm-f64";
+    let (status, text) = normative(&["check", "--builtin", "biased_running_var", "--only", name]);
+    assert!(
+        status == 1 && text.contains("The statistic: ") && text.contains(&format!("normative show {name}")),
+        "{text}"
+    );
+    let (status, text) = normative(&["show", name]);
+    assert!(status == 0 && text.contains("biased_running_var"), "{text}");
+    assert_eq!(normative(&["check", "--builtin", "reference", "--only", "statistic-*"]).0, 0);
+}

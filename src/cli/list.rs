@@ -8,7 +8,7 @@ use super::options::SelectionOptions;
 use super::output::{print, table};
 use crate::case::{Case, Flag, Level, catalogue};
 use crate::operation::Operation;
-use crate::property;
+use crate::property::{self, statistic::STATISTICS};
 use crate::report::{Rows, Status};
 use crate::subject::Builtin;
 use crate::subject::planted::Bug;
@@ -54,6 +54,8 @@ enum What {
     Subjects,
     /// The laws that hold without knowing the answer.
     Properties,
+    /// The laws of many answers.
+    Statistics,
     /// Everything.
     All,
 }
@@ -68,6 +70,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
         (What::Flags, "flags", flags),
         (What::Subjects, "subjects", subjects),
         (What::Properties, "properties", properties),
+        (What::Statistics, "statistics", statistics),
         (What::Cases, "cases", list_of_cases),
     ]
     .into_iter()
@@ -173,6 +176,23 @@ fn flags(cases: &[&Case]) -> List {
             "meaning": flag.meaning(),
             "effect": flag.effect(),
             "references": flag.references(),
+        });
+        list.add(cells, json);
+    }
+    list
+}
+
+fn statistics(_: &[&Case]) -> List {
+    let mut list = List::new(&["statistic", "operations", "what holds"]);
+    for statistic in STATISTICS {
+        let cells = vec![statistic.name.to_owned(), statistic.operations.join(", "), statistic.sentence.to_owned()];
+        let json = json!({
+            "name": statistic.name,
+            "sentence": statistic.sentence,
+            "operations": statistic.operations,
+            "null": statistic.null,
+            "error": statistic.error,
+            "sees": statistic.sees,
         });
         list.add(cells, json);
     }

@@ -12,6 +12,7 @@ use crate::case::{Answer, Case, Declared, FlagKind, Level, Request, Step, catalo
 use crate::conformance::power;
 use crate::judge::{Bounds, Expected, TrueTensor, Worst, accumulator, tracker, unravel};
 use crate::operation::{Plan, Source as Statistics};
+use crate::property::statistic::{FALSE_ALARM, STATISTICS, Statistic, false_alarms};
 use crate::property::{self, Property};
 use crate::report::paint::wrapped;
 use crate::report::{Paint, Source, Status, Tone, call_in_words, decimal, hexadecimal, multiple, snippet};
@@ -46,14 +47,36 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
         print(&show_property(property, colors.paint()))?;
         return Ok(Status::Conformant);
     }
+    if let Some(statistic) = Statistic::from_name(name) {
+        print(&show_statistic(statistic, colors.paint()))?;
+        return Ok(Status::Conformant);
+    }
     let case = catalogue::cases().iter().find(|case| case.name == name).ok_or_else(|| {
         let names = catalogue::cases().iter().map(|case| case.name.as_str());
-        let near = did_you_mean(name, names.chain(property::properties().map(|property| property.name)));
+        let laws = property::properties().map(|property| property.name);
+        let near = did_you_mean(name, names.chain(laws).chain(STATISTICS.iter().map(|statistic| statistic.name)));
         Stop::usage(format!("no case is called {name:?}{near} (normative list cases)"))
     })?;
     let limit = if arguments.all { usize::MAX } else { SHOWN };
     print(&show(case, limit, colors.paint()))?;
     Ok(Status::Conformant)
+}
+
+/// The statistic's text.
+fn show_statistic(statistic: &Statistic, paint: Paint) -> String {
+    let mut text = format!("{}\n{}\n\n", paint.tone(Tone::Strong, statistic.name), statistic.sentence);
+    let _ = writeln!(text, "  of a correct layer   {}", statistic.null);
+    let _ = writeln!(text, "  error to be seen     {}", statistic.error);
+    for row in false_alarms().iter().filter(|row| row.statistic == statistic.name) {
+        let (operation, asked, alarm) = (row.operation, row.asked, row.false_alarm);
+        let _ = writeln!(text, "  {operation:<18} {asked} groups, false alarms {alarm:.1e}, misses {:.0e}", row.miss);
+    }
+    let _ = writeln!(text, "\nAll statistics together raise a false alarm in at most {FALSE_ALARM:e} of all runs.");
+    let _ = writeln!(text, "\nplanted bugs that it must see");
+    for bug in BUGS.iter().filter(|bug| statistic.sees.contains(&bug.name)) {
+        let _ = writeln!(text, "  {}: {}", paint.tone(Tone::Strong, bug.name), bug.sentence);
+    }
+    text
 }
 
 /// The property's text.

@@ -93,9 +93,10 @@ impl Property {
         promises().iter().filter(holds).map(|it| it.operation)
     }
 
-    /// The property called `name`.
+    /// The property called `name`, or that of the verdict called so.
     pub fn from_name(name: &str) -> Option<&'static Property> {
-        properties().find(|property| property.name == name)
+        let of_verdict = || cells().find(|cell| cell.name() == name).map(|cell| cell.property);
+        properties().find(|property| property.name == name).or_else(of_verdict)
     }
 
     /// The name of its verdict on an operation in a data type.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::cause::is_of_many;
 use super::numpy::{Source, snippet};
 use super::paint::wrapped;
 use super::smallest::REDUCED;
@@ -149,6 +150,9 @@ fn unexplained(report: &Report, verdict: &Verdict) -> (String, String) {
         _ if verdict.kind == Kind::Property => {
             "The law holds for every right layer, whatever its order of operations and whatever the input."
         }
+        _ if verdict.kind == Kind::Statistic => {
+            "All statistics together accuse a correct layer in at most one run of a million: this is hardly chance."
+        }
         _ if verdict.grade == Some(Grade::Wrong) => {
             "No order of operations explains this: the formula is another one, or it is computed in less precision than \
              the data type has."
@@ -158,7 +162,11 @@ fn unexplained(report: &Report, verdict: &Verdict) -> (String, String) {
     let nearest = verdict
         .nearest_bug
         .map_or(String::new(), |bug| format!(" The nearest planted bug is `{}`: {}.", bug.name, bug.sentence));
-    let asks = if verdict.kind == Kind::Property { "The law" } else { "The case asks" };
+    let asks = match verdict.kind {
+        Kind::Property => "The law",
+        Kind::Statistic => "The statistic",
+        Kind::Golden | Kind::Catalogue => "The case asks",
+    };
     (format!("{asks}: {}", verdict.comment), format!("{known}{nearest}"))
 }
 
@@ -170,7 +178,7 @@ fn asked(verdict: &Verdict, exhibit: &Exhibit) -> String {
     let seed = match &exhibit.file {
         _ if exhibit.case.name.ends_with(REDUCED) => "values made simple",
         Some(_) => "recorded values",
-        None if verdict.kind == Kind::Property => "values made from the property's name and the seed",
+        None if is_of_many(verdict) => "values made from its name and the seed",
         None => "values made from the case's name",
     };
     format!("{}{step}; {seed}", call_in_words(call))

@@ -97,6 +97,17 @@ fn findings<T>(
     finish(judged.map(|&(test, operation)| find(test, operation, dtype, of[&(test.experiment, operation)])).collect())
 }
 
+impl Statistic {
+    /// The statistic called `name`, or that of the verdict called so.
+    pub fn from_name(name: &str) -> Option<&'static Statistic> {
+        let is_verdict = |(statistic, operation): &(&Statistic, &str)| {
+            [DataType::F64, DataType::F32].into_iter().any(|dtype| self::name(statistic, operation, dtype) == name)
+        };
+        let of_verdict = || tests().into_iter().find(is_verdict).map(|(statistic, _)| statistic);
+        STATISTICS.iter().find(|statistic| statistic.name == name).or_else(of_verdict)
+    }
+}
+
 /// The name of every statistic in every type that it may be run in, with the classes that it must see.
 pub fn named() -> Vec<(String, Vec<Flag>)> {
     let of = |(statistic, operation): (&Statistic, &str)| {
