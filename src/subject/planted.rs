@@ -470,7 +470,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::BatchOne,
         sentence: "it refuses one value per channel in evaluation too",
         source: "pytorch/pytorch#2961, dotnet/TorchSharp#500",
-        operations: BATCH,
+        operations: &["batch_norm"],
         edit: |recipe| recipe.rule.one_value = OneValue::RefusedInEvaluation,
     },
     Bug {
