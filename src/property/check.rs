@@ -9,8 +9,8 @@ use super::trial::{Answers, Asked, Finding, Trial, cases};
 use super::{Cell, Property, cells};
 use crate::arithmetic::DataType;
 use crate::case::{Answer, Case, Declared, Flag, Request, preconditions};
-use crate::conformance::{Kind, Shown, Verdict, nearest, printable};
-use crate::judge::{Expected, Outcome, judge};
+use crate::conformance::{Kind, Shown, Verdict, nearest, printable, settle_grades};
+use crate::judge::{Expected, Grade, Outcome, judge};
 use crate::subject::planted::{BUGS, Bug};
 use crate::subject::{Builtin, CaseRun, Fault, Pool};
 
@@ -45,7 +45,13 @@ pub fn check(
         by_cell[tried.cell].extend(finding.as_ref().map(|finding| (tried, finding)));
     }
     let verdicts = cells.par_iter().zip(&by_cell).filter_map(|(cell, found)| verdict(cell, found, declared));
-    verdicts.collect()
+    let (mut verdicts, shown): (Vec<Verdict>, Vec<Shown>) = verdicts.unzip();
+    settle_grades(&mut verdicts);
+    // A law has no grade of its own; an unstable program is told by the grade of its answer alone.
+    for verdict in verdicts.iter_mut().filter(|verdict| verdict.grade != Some(Grade::OnePass)) {
+        verdict.grade = None;
+    }
+    verdicts.into_iter().zip(shown).collect()
 }
 
 /// A trial on its way.
@@ -227,6 +233,7 @@ pub(super) fn name_bug(verdict: &mut Verdict, shown: &Shown, declared: Declared)
             continue;
         }
         wrong.push(step);
+        verdict.grade = verdict.grade.max(judgement.grade);
         if let Some(found) = nearest(&request.call, &expected, answer, &judgement, &declared) {
             (verdict.step, verdict.nearest_bug, verdict.matches_bug) = (step, Some(found.bug), found.matches());
             return true;
