@@ -100,18 +100,18 @@ fn matrix_page() -> String {
         if names.is_empty() { "–".to_owned() } else { names.join(", ") }
     };
     let found = |names: &BTreeSet<&'static str>| listed(&names.iter().copied().collect::<Vec<_>>());
-    let by_bug = rows.iter().map(|row| {
-        vec![format!("`{}`", row.bug), row.cases.to_string(), found(&row.properties), found(&row.statistics)]
-    });
+    let by_bug = rows
+        .iter()
+        .map(|row| [format!("`{}`", row.bug), row.cases.to_string(), found(&row.properties), found(&row.statistics)]);
     let by_check = matrix::checks().map(|check| {
         let finds = |row: &&matrix::Row| row.properties.contains(check) || row.statistics.contains(check);
         let count = rows.iter().filter(finds).count();
         let why = matrix::IDLE.iter().find(|(name, _)| *name == check).map_or("", |(_, why)| why);
-        vec![format!("`{check}`"), count.to_string(), why.to_owned()]
+        [format!("`{check}`"), count.to_string(), why.to_owned()]
     });
     let missed: Vec<&str> = rows.iter().filter(|row| !row.is_found()).map(|row| row.bug).collect();
-    let by_bug = markdown(&["planted bug", "cases", "properties", "statistics"], by_bug.collect());
-    let by_check = markdown(&["check", "planted bugs", "why it stays"], by_check.collect());
+    let by_bug = unpadded(["planted bug", "cases", "properties", "statistics"], by_bug);
+    let by_check = unpadded(["check", "planted bugs", "why it stays"], by_check);
     format!(
         "# Which check finds which planted bug\n\n\
          Made by `normative table matrix`. What each bug does, and where it was seen: `normative list bugs`. *Cases* are the \
@@ -124,6 +124,15 @@ fn matrix_page() -> String {
         rows.len(),
         listed(&missed),
     )
+}
+
+/// A table in Markdown whose columns are not aligned, so that a row changes without the others.
+fn unpadded<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut text = format!("| {} |\n|{}\n", header.join(" | "), " --- |".repeat(N));
+    for row in rows {
+        text += &format!("| {} |\n", row.join(" | "));
+    }
+    text
 }
 
 /// A row for each operation.
