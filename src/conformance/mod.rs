@@ -264,7 +264,7 @@ fn settle(verdicts: &mut [Verdict]) {
 
 /// A program is one-pass only if nothing else is wrong with it: where a required case of the same operation and data type
 /// is outside every law, its other failures are `wrong` too.
-fn settle_grades(verdicts: &mut [Verdict]) {
+pub(crate) fn settle_grades(verdicts: &mut [Verdict]) {
     let wrong: Vec<(&str, DataType)> = verdicts
         .iter()
         .filter(|verdict| verdict.outcome == Outcome::Fail && verdict.grade == Some(Grade::Wrong))
