@@ -44,6 +44,10 @@ impl<R: Real> Arithmetic for Plain<R> {
         PlainMoments { mean, variance, count: None }
     }
 
+    fn averaged(&self, mean: R, variance: R) -> PlainMoments<R> {
+        self.stored(mean, variance)
+    }
+
     fn mean(&self, moments: &PlainMoments<R>) -> R {
         moments.mean
     }

@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::normalization::check_vectors;
+use super::running::Keeping;
 use super::{
     Call, Definition, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source, Updates,
     json_float, normalization,
@@ -93,6 +94,7 @@ impl InstanceNorm {
             standardizes: true,
             centred: true,
             source: if from_input { Source::Input } else { Source::Stored },
+            keeping: Keeping::of(rule, momentum, None),
             update: if moves { normalization::factor(momentum, None, rule) } else { None },
             running,
             num_batches_tracked: call.num_batches_tracked,

@@ -3,13 +3,13 @@
 //!
 //! ```text
 //! z = w·(x − μ)/√(v + eps) + b            μ, v: the group's own, or stored
-//! running_mean ← (1 − α)·running_mean + α·μ
-//! running_var  ← (1 − α)·running_var  + α·v·n/(n − 1)
 //! ```
+//! How the running statistics move is [`running`](super::running)'s.
 //! Which elements make a group is the [`Partition`]; all else that an operation may choose is its [`Rule`].
 
+use super::running::{self, Keeping};
 use super::{Description, GradientRule, MomentumSense, Partition, Refusal, RefusalKind, Rule};
-use crate::arithmetic::{Arithmetic, DataType, Factor, Group, Parameter, Real, Runs, bessel};
+use crate::arithmetic::{Arithmetic, DataType, Factor, Group, Parameter, Real, Runs};
 use crate::tensor::Tensors;
 
 /// What a call will do; made from shapes alone.
@@ -27,6 +27,8 @@ pub struct Plan {
     pub eps: f64,
     /// Where the statistics come from.
     pub source: Source,
+    /// How the running statistics are kept, and read.
+    pub keeping: Keeping,
     /// The weight of the new value in the running statistics; `None`: they do not move.
     pub update: Option<Factor>,
     /// Whether there are running statistics to answer with.
@@ -49,6 +51,7 @@ impl Plan {
             centred: false,
             eps,
             source: Source::Input,
+            keeping: Keeping::default(),
             update: None,
             running: false,
             num_batches_tracked: None,
@@ -72,8 +75,12 @@ impl<R> Outputs<R> {
 pub enum Source {
     /// The input itself.
     Input,
-    /// `running_mean` and `running_var`.
+    /// `running_mean` and `running_var`, as the plan's [`Keeping`] reads them.
     Stored,
+    /// The running statistics as they are after this batch.
+    Average,
+    /// None are needed: y = x.
+    Nothing,
 }
 
 /// One tensor of an answer.
@@ -103,36 +110,43 @@ pub(crate) fn forward<A: Arithmetic>(
 ) -> Outputs<A::Real> {
     let partition = &plan.partition;
     let input = &tensors["input"];
-    let running = || (&tensors["running_mean"], &tensors["running_var"]);
+    let state = |name: &str| tensors.get(name).map(Vec::as_slice);
     let scale = rule.scale(plan.eps);
 
     // Without elements there are no statistics: nothing is normalized, nothing moves.
     let groups = if input.is_empty() { 0 } else { partition.groups() };
-    let current: Vec<A::Moments> = if plan.source == Source::Input || plan.update.is_some() {
+    let current: Vec<A::Moments> = if matches!(plan.source, Source::Input | Source::Average) || plan.update.is_some() {
         let moments =
             |group| arithmetic.moments(Group::new(input, statistics_of(plan, group, input.len(), rule)), plan.centred);
         (0..groups).map(moments).collect()
     } else {
         Vec::new()
     };
+    let moved = if plan.running { running::moved(arithmetic, plan, &current, &state, rule) } else { Vec::new() };
+    let of_channels = 0..partition.inner;
     let scalings: Vec<A::Scaling> = match plan.source {
+        _ if groups == 0 => Vec::new(),
+        Source::Nothing => Vec::new(),
         Source::Input => current.iter().map(|moments| arithmetic.scaling(moments, &scale)).collect(),
         Source::Stored => {
-            let (mean, variance) = running();
-            let stored = mean.iter().zip(variance).map(|(&mean, &variance)| arithmetic.stored(mean, variance));
+            let stored = of_channels.map(|channel| running::read(arithmetic, plan, &state, channel));
             stored.map(|moments| arithmetic.scaling(&moments, &scale)).collect()
+        }
+        Source::Average => {
+            let of = |channel| running::averaged(arithmetic, &moved, channel);
+            of_channels.map(|channel| arithmetic.scaling(&of(channel), &scale)).collect()
         }
     };
 
     let mut outputs = Tensors::new();
     let mut output: Vec<A::Real> = input.iter().map(|&x| arithmetic.keep(x)).collect();
     let length = partition.run_length;
-    if !input.is_empty() {
+    if !scalings.is_empty() {
         for (index, (run, out)) in input.chunks(length).zip(output.chunks_mut(length)).enumerate() {
             let place = partition.place(index * length);
             let scaling = match plan.source {
                 Source::Input => &scalings[place.group],
-                Source::Stored => &scalings[place.group % partition.inner],
+                _ => &scalings[place.group % partition.inner],
             };
             let parameter = |name: &str| {
                 let values = tensors.get(name)?;
@@ -146,54 +160,10 @@ pub(crate) fn forward<A: Arithmetic>(
     }
     outputs.insert("output".into(), Output { shape: plan.outputs[0].1.clone(), values: output });
 
-    if plan.running {
-        let (mean, variance) = running();
-        let (mean, variance) = moved(arithmetic, plan, &current, mean, variance, rule);
-        let shape = vec![mean.len()];
-        outputs.insert("running_mean".into(), Output { shape: shape.clone(), values: mean });
-        outputs.insert("running_var".into(), Output { shape, values: variance });
+    for (name, values) in moved {
+        outputs.insert(name.into(), Output { shape: vec![values.len()], values });
     }
     Outputs { tensors: outputs, num_batches_tracked: plan.num_batches_tracked }
-}
-
-/// `running_mean` and `running_var` after a call whose groups have the moments `current`.
-pub(crate) fn moved<A: Arithmetic>(
-    arithmetic: &A,
-    plan: &Plan,
-    current: &[A::Moments],
-    mean: &[A::Input],
-    variance: &[A::Input],
-    rule: &Rule,
-) -> (Vec<A::Real>, Vec<A::Real>) {
-    let factor = match plan.update {
-        Some(factor) if !current.is_empty() => factor,
-        _ => {
-            let keep = |values: &[A::Input]| values.iter().map(|&x| arithmetic.keep(x)).collect();
-            return (keep(mean), keep(variance));
-        }
-    };
-    let means: Vec<_> = current.iter().map(|m| arithmetic.mean(m)).collect();
-    let variance_of = |m| match plan.bessel_values {
-        None => arithmetic.variance(m, rule.running_degrees_of_freedom),
-        Some(values) => arithmetic.variance(m, 0) * A::Real::constant(bessel(values, 1)),
-    };
-    let quantity = |m| arithmetic.running_quantity(variance_of(m), rule.running, plan.eps);
-    let variances: Vec<_> = current.iter().map(quantity).collect();
-    let mix = |old: &[A::Input], new: &[A::Real]| {
-        let channels = old.iter().enumerate();
-        channels.map(|(c, &old)| arithmetic.mix(old, average(new, c, &plan.partition), factor)).collect()
-    };
-    (mix(mean, &means), mix(variance, &variances))
-}
-
-/// The mean over the first axis of groups of what each group of channel `channel` has: one group in batch norm, one for each
-/// sample in instance norm.
-fn average<R: Real>(values: &[R], channel: usize, partition: &Partition) -> R {
-    if partition.outer == 1 {
-        return values[channel];
-    }
-    let samples = (0..partition.outer).map(|outer| values[outer * partition.inner + channel]);
-    R::sum(samples) / R::constant(partition.outer as f64)
 }
 
 /// The gradients of `output`, given the gradient `grad_output.output` g that comes from above.
@@ -217,6 +187,15 @@ pub(crate) fn backward<A: Arithmetic>(
     let length = partition.run_length;
     let weight = tensors.get("weight");
     let groups = if input.is_empty() { 0 } else { partition.groups() };
+    let state = |name: &str| tensors.get(name).map(Vec::as_slice);
+    let moved = match plan.source {
+        Source::Average => {
+            let of_group = |group| arithmetic.moments(Group::new(input, partition.group(group)), plan.centred);
+            let current: Vec<A::Moments> = (0..groups).map(of_group).collect();
+            running::moved(arithmetic, plan, &current, &state, rule)
+        }
+        _ => Vec::new(),
+    };
 
     let mut grad_input: Vec<A::Real> = input.iter().map(|&x| arithmetic.keep(x)).collect();
     let count = |name: &str| tensors.get(name).map_or(0, Vec::len);
@@ -227,9 +206,11 @@ pub(crate) fn backward<A: Arithmetic>(
         let x: Vec<A::Input> = positions.iter().map(|&position| input[position]).collect();
         let moments = match plan.source {
             Source::Input => arithmetic.moments(Group::contiguous(&x), plan.centred),
-            Source::Stored => {
-                let channel = group % partition.inner;
-                arithmetic.stored(tensors["running_mean"][channel], tensors["running_var"][channel])
+            Source::Stored => running::read(arithmetic, plan, &state, group % partition.inner),
+            Source::Average => running::averaged(arithmetic, &moved, group % partition.inner),
+            Source::Nothing => {
+                positions.into_iter().for_each(|position| grad_input[position] = arithmetic.keep(seed[position]));
+                continue;
             }
         };
         let scaling = arithmetic.scaling(&moments, &scale);
@@ -251,7 +232,9 @@ pub(crate) fn backward<A: Arithmetic>(
             }
         }
         let constant = plan.source == Source::Stored || rule.gradient == GradientRule::StatisticsConstant;
-        let gradient = if constant {
+        let gradient = if plan.source == Source::Average && !constant {
+            running::average_gradient(arithmetic, plan, &x, &a, &y, &scaling)
+        } else if constant {
             a.iter().map(|&a| a * arithmetic.inverse(&scaling)).collect()
         } else {
             let centred = plan.centred && rule.gradient != GradientRule::WithoutMean;

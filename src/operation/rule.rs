@@ -1,5 +1,6 @@
 //! What an operation chose, where it could have chosen otherwise. A planted bug is an edited rule.
 
+use super::running::Average;
 use crate::arithmetic::{EpsPlace, RunningQuantity, Scale};
 
 /// The choices of a normalization layer and of its momentum update.
@@ -33,6 +34,12 @@ pub struct Rule {
     pub momentum: MomentumSense,
     /// The running variance's samples are divided by n − this (1: Bessel's correction).
     pub running_degrees_of_freedom: u8,
+    /// Of one value Bessel's correction is 1 instead of 1/0.
+    pub bessel_guarded: bool,
+    /// How the running statistics are kept.
+    pub average: Average,
+    /// A debiased average takes this many batches more for gathered.
+    pub debias_offset: i64,
     /// What is averaged in `running_var`.
     pub running: RunningQuantity,
     /// When the running statistics move.
@@ -107,6 +114,9 @@ impl Default for Rule {
             one_value: OneValue::Refused,
             momentum: MomentumSense::OfNew,
             running_degrees_of_freedom: 1,
+            bessel_guarded: false,
+            average: Average::Exponential,
+            debias_offset: 0,
             running: RunningQuantity::Variance,
             updates: Updates::InTraining,
             batch_statistics_in_eval: false,
@@ -150,6 +160,8 @@ pub enum OneValue {
     Accepted,
     /// Refused, and with it every batch of one sample, however many values a channel has.
     EveryBatchOfOneRefused,
+    /// Passed on: y = x, and nothing moves.
+    PassedOn,
 }
 
 /// When the running statistics move.
@@ -170,4 +182,14 @@ pub enum MomentumSense {
     OfNew,
     /// m·old + (1 − m)·new: Keras, Flax, ONNX.
     OfOld,
+}
+
+impl MomentumSense {
+    /// The other sense.
+    pub fn flipped(self) -> MomentumSense {
+        match self {
+            MomentumSense::OfNew => MomentumSense::OfOld,
+            MomentumSense::OfOld => MomentumSense::OfNew,
+        }
+    }
 }

@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BatchNorm, Call, Definition, Dialect, Plan, Refusal, RefusalKind, Refused, Rule, Signature, json_float};
+use super::{BatchNorm, BatchNormDialect, Call, Definition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, json_float};
 
 /// Synchronized batch norm's hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,7 @@ impl Definition for SyncBatchNorm {
 
 impl SyncBatchNorm {
     fn whole(&self) -> BatchNorm {
-        BatchNorm { spatial_dims: None, eps: self.eps, momentum: self.momentum, dialect: Dialect::Pytorch }
+        let dialect = BatchNormDialect::Pytorch;
+        BatchNorm { spatial_dims: None, eps: self.eps, momentum: self.momentum, dialect }
     }
 }

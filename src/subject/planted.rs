@@ -5,12 +5,12 @@
 
 use crate::arithmetic::{EpsPlace, Form, Order, Program, RunningQuantity, VarianceMethod};
 use crate::case::Flag;
-use crate::operation::{BATCH, CENTRED, FAMILY, GradientRule, MomentumSense, OneValue, RUNNING, Rule, Updates};
+use crate::operation::{Average, BATCH, CENTRED, FAMILY, GradientRule, OneValue, Operation, RUNNING, Rule, Updates};
 
 /// How a compiled-in subject computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Recipe {
-    /// Its formula.
+    /// Its formula, for an operation whose dialect has PyTorch's rule.
     pub rule: Rule,
     /// Its order of operations.
     pub program: Program,
@@ -18,6 +18,39 @@ pub struct Recipe {
     pub wide: bool,
     /// Keeps mean and 1/σ in the input's type if that is a half type, or else in f16.
     pub half_statistics: bool,
+    made: Made,
+}
+
+/// What a recipe makes of the rule of an operation's dialect.
+#[derive(Clone, Copy, Debug, Default)]
+enum Made {
+    /// It follows it.
+    #[default]
+    Pristine,
+    /// It edits it.
+    Edited(fn(&mut Recipe)),
+    /// It has its own, whatever is asked.
+    Fixed,
+}
+
+impl Recipe {
+    /// A program that follows `rule`, whatever dialect it is asked in.
+    pub fn of_rule(rule: Rule) -> Recipe {
+        Recipe { rule, made: Made::Fixed, ..Recipe::default() }
+    }
+
+    /// This recipe for an operation, whose dialect may have another rule than PyTorch's.
+    pub fn on(&self, operation: &Operation) -> Recipe {
+        match self.made {
+            Made::Fixed => *self,
+            Made::Pristine => Recipe { rule: operation.rule(), ..*self },
+            Made::Edited(edit) => {
+                let mut recipe = Recipe { rule: operation.rule(), ..Recipe::default() };
+                edit(&mut recipe);
+                recipe
+            }
+        }
+    }
 }
 
 /// A mistake that some real layer makes or made.
@@ -37,7 +70,7 @@ pub struct Bug {
 impl Bug {
     /// The recipe with this mistake and no other.
     pub fn recipe(&self) -> Recipe {
-        let mut recipe = Recipe::default();
+        let mut recipe = Recipe { made: Made::Edited(self.edit), ..Recipe::default() };
         (self.edit)(&mut recipe);
         recipe
     }
@@ -137,9 +170,9 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "momentum_flipped",
         flag: Flag::MomentumSense,
-        sentence: "its momentum weighs the old value instead of the new one",
+        sentence: "its momentum weighs the other of the old value and the new one",
         operations: RUNNING,
-        edit: |recipe| recipe.rule.momentum = MomentumSense::OfOld,
+        edit: |recipe| recipe.rule.momentum = recipe.rule.momentum.flipped(),
     },
     Bug {
         name: "biased_running_var",
@@ -147,6 +180,48 @@ pub const BUGS: &[Bug] = &[
         sentence: "its running_var averages the biased variance",
         operations: RUNNING,
         edit: |recipe| recipe.rule.running_degrees_of_freedom = 0,
+    },
+    Bug {
+        name: "unbiased_running_var",
+        flag: Flag::RunningVarBias,
+        sentence: "its running_var averages the unbiased variance where its dialect averages the biased one",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.running_degrees_of_freedom = 1,
+    },
+    Bug {
+        name: "bessel_unguarded",
+        flag: Flag::BatchOne,
+        sentence: "Bessel's correction of one value is 1/0, and running_var NaN",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.bessel_guarded = false,
+    },
+    Bug {
+        name: "average_plain",
+        flag: Flag::Debiasing,
+        sentence: "it keeps a plain moving average where its dialect debiases, sums or replaces",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.average = Average::Exponential,
+    },
+    Bug {
+        name: "debias_late",
+        flag: Flag::Debiasing,
+        sentence: "it debiases with one batch too many",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.debias_offset = 1,
+    },
+    Bug {
+        name: "pytorch_conventions",
+        flag: Flag::Dialect,
+        sentence: "it follows PyTorch's conventions whatever its dialect",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule = Rule::default(),
+    },
+    Bug {
+        name: "one_value_refused",
+        flag: Flag::BatchOne,
+        sentence: "it refuses one value per channel where its dialect answers",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.one_value = OneValue::Refused,
     },
     Bug {
         name: "running_standard_deviation",
