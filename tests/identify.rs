@@ -107,10 +107,10 @@ fn the_arithmetic_is_seen() {
         ("two_pass", "in two passes", Some("no:")),
         ("two_pass_lanes", "in two passes", Some("no:")),
         ("two_pass_division", "in two passes", Some("no:")),
-        ("welford", "updated", Some("no:")),
+        ("welford", "in two passes, or as well", Some("no:")),
         ("folded", "in two passes", Some("yes:")),
         ("fused_folded", "in two passes", Some("yes:")),
-        ("welford_folded", "updated", Some("yes:")),
+        ("welford_folded", "in two passes, or as well", Some("yes:")),
         ("one_pass_variance", "in one pass", None),
     ] {
         for operation in ["batch_norm", "layer_norm", "group_norm", "instance_norm"] {

@@ -1,8 +1,7 @@
 //! Questions about a layer's arithmetic: one pass or two, folded or not, the order of casts. Every dialect takes any of them.
 //!
 //! ```text
-//! passes   32 values with a mean of 2¹² deviations in F32 (2²⁶ in F64): the laws of two passes, of updating and of one
-//!          pass lie apart there (accuracy.md), and E(x²) − E(x)² leaves the good ones
+//! passes   32 values with a mean of 2¹² deviations in F32 (2²⁶ in F64): E(x²) − E(x)² leaves the laws of good programs there
 //! folded   two values c ± ¼ with c near 1000: every order of sums finds the mean exactly, so (x − μ)·r is right to a few
 //!          units in the last place, and x·r + (−μ·r) off by some thousand
 //! casts    a half type, a weight: round(w·y) and round(w·round(y)) differ in many elements
@@ -103,9 +102,9 @@ fn passes(step: &Step, rule: &Rule, answer: &Answer) -> Said {
     let asks = "how the variance is computed";
     let good = Law::GOOD.map(distance);
     let says = if good[0] <= 1.0 || good[1] <= 1.0 {
-        "in two passes, or as well"
+        "in two passes, or as well (updated, merged)"
     } else if good[2] <= 1.0 || good[3] <= 1.0 {
-        "updated with the mean (Welford, or merged)"
+        "updated with the mean (Welford, merged)"
     } else if distance(Law::ONE_PASS) <= 1.0 {
         return (asks, format!("{ONE_PASS}, E(x²) − E(x)²: unstable"), good[3]);
     } else {

@@ -102,7 +102,7 @@ pub(crate) fn moved<A: Arithmetic>(
             entry.1 = values;
         }
     };
-    let decayed = |old: A::Input| arithmetic.keep(old) * arithmetic.parameter(decay);
+    let decayed = |old: A::Input| arithmetic.keep(old) * arithmetic.parameter(decay).beside(arithmetic.keep(old));
     for (running, hidden, batch) in
         [("running_mean", "hidden_mean", &means), ("running_var", "hidden_var", &variances)]
     {
@@ -115,7 +115,7 @@ pub(crate) fn moved<A: Arithmetic>(
         });
         let mixed: Vec<A::Real> = mixed.collect();
         if average == Average::Debiased {
-            let divisor = gathered(arithmetic, decay, batches);
+            let divisor = gathered(arithmetic, decay, batches, of_batch(0));
             set(running, mixed.iter().map(|&hidden| hidden * divisor).collect());
             set(hidden, mixed);
         } else {
@@ -139,7 +139,7 @@ pub(super) fn read<A: Arithmetic>(
     let (mean, variance) = (stored("running_mean"), stored("running_var"));
     let Keeping { average, decay, batches, .. } = plan.keeping;
     let factor = match average {
-        Average::DebiasedWhenRead if batches != 0 => gathered(arithmetic, decay, batches),
+        Average::DebiasedWhenRead if batches != 0 => gathered(arithmetic, decay, batches, arithmetic.keep(mean)),
         Average::Unnormalized => match state("scale_factor") {
             Some(&[gathered]) if arithmetic.keep(gathered).value() != 0.0 => {
                 A::Real::constant(1.0) / arithmetic.keep(gathered)
@@ -178,8 +178,8 @@ pub(super) fn average_gradient<A: Arithmetic>(
     let one = A::Real::constant(1.0);
     let of_new = match plan.update {
         _ if plan.keeping.batches == 1 => one,
-        Some(Factor::OfOld(decay)) => one - arithmetic.parameter(decay),
-        Some(factor) => arithmetic.parameter(factor.of_new()),
+        Some(Factor::OfOld(decay)) => one - arithmetic.parameter(decay).beside(a[0]),
+        Some(factor) => arithmetic.parameter(factor.of_new()).beside(a[0]),
         None => A::Real::constant(0.0),
     };
     let count = A::Real::constant(x.len() as f64);
@@ -195,10 +195,10 @@ pub(super) fn average_gradient<A: Arithmetic>(
     x.iter().zip(a).map(gradient).collect()
 }
 
-/// 1/(1 − dᵗ): one over the weight that an average of t batches has gathered.
-fn gathered<A: Arithmetic>(arithmetic: &A, decay: f64, batches: i64) -> A::Real {
+/// 1/(1 − dᵗ): one over the weight that an average of t batches has gathered; d is rounded beside `like`.
+fn gathered<A: Arithmetic>(arithmetic: &A, decay: f64, batches: i64, like: A::Real) -> A::Real {
     let one = A::Real::constant(1.0);
-    one / (one - arithmetic.parameter(decay).powf(batches as f64))
+    one / (one - arithmetic.parameter(decay).beside(like).powf(batches as f64))
 }
 
 /// The mean over the first axis of groups of what each group of channel `channel` has: one group in batch norm, one for each
