@@ -21,7 +21,7 @@
 //! To judge a layer of your own in a test, implement [`Layer`] and call [`assert_conformant`]. More generally a subject is a
 //! type that implements [`subject::Subject`], or a program in any language behind a pipe ([`subject::Program`]). The modules, from the bottom up: [`arithmetic`] (numbers and kernels), [`operation`] (what a norm
 //! is), [`case`] (what is asked and answered), [`judge`], [`golden`] (documents), [`subject`], [`conformance`] (the walk from
-//! cases to verdicts), [`property`] (laws that hold without knowing the answer), [`report`].
+//! cases to verdicts), [`property`] (laws that hold without knowing the answer), [`identify`] (which dialect a layer follows), [`report`].
 //!
 //! Features: `cli` (by default) is the command line; the library without it is light.
 
@@ -35,6 +35,7 @@ pub mod conformance;
 pub mod evaluate;
 pub mod fuzzing;
 pub mod golden;
+pub mod identify;
 pub mod judge;
 mod layer;
 pub mod operation;

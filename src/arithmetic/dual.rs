@@ -72,6 +72,10 @@ impl<R: Real> Real for Dual<R> {
         Dual { value: R::constant(value), derivative: R::constant(0.0) }
     }
 
+    fn beside(self, other: Dual<R>) -> Dual<R> {
+        Dual { value: self.value.beside(other.value), ..self }
+    }
+
     fn powf(self, exponent: f64) -> Dual<R> {
         let slope = R::constant(exponent) * self.value.powf(exponent - 1.0);
         Dual { value: self.value.powf(exponent), derivative: slope * self.derivative }

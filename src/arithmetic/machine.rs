@@ -211,6 +211,10 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
         MachineMoments { mean, squares: variance, count: None }
     }
 
+    fn averaged(&self, mean: T, variance: T) -> MachineMoments<T> {
+        self.stored(mean, variance)
+    }
+
     fn mean(&self, moments: &MachineMoments<T>) -> T {
         moments.mean
     }

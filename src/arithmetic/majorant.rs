@@ -100,6 +100,11 @@ impl Real for Majorant {
         Majorant::given(value, 0.0)
     }
 
+    fn beside(self, other: Majorant) -> Majorant {
+        let unit = self.unit.max(other.unit);
+        Majorant { error: self.error + unit * self.value.abs(), unit, ..self }
+    }
+
     fn powf(self, exponent: f64) -> Majorant {
         let value = self.value.powf(exponent);
         let carried = spread_of_power(self.value, self.error, exponent);

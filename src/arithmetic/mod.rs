@@ -57,6 +57,9 @@ pub trait Arithmetic: Sync {
     /// Statistics that are given, as in evaluation.
     fn stored(&self, mean: Self::Input, variance: Self::Input) -> Self::Moments;
 
+    /// Statistics that are averages of others, as [`Arithmetic::stored`] ones from there on.
+    fn averaged(&self, mean: Self::Real, variance: Self::Real) -> Self::Moments;
+
     /// The mean μ.
     fn mean(&self, moments: &Self::Moments) -> Self::Real;
 

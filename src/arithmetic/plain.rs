@@ -44,6 +44,10 @@ impl<R: Real> Arithmetic for Plain<R> {
         PlainMoments { mean, variance, count: None }
     }
 
+    fn averaged(&self, mean: R, variance: R) -> PlainMoments<R> {
+        self.stored(mean, variance)
+    }
+
     fn mean(&self, moments: &PlainMoments<R>) -> R {
         moments.mean
     }
@@ -92,8 +96,14 @@ impl<R: Real> Arithmetic for Plain<R> {
     fn mix(&self, old: R, new: R, factor: Factor) -> R {
         let one = R::constant(1.0);
         let (of_old, of_new) = match factor {
-            Factor::OfNew(momentum) => (one - R::constant(momentum), R::constant(momentum)),
-            Factor::OfOld(decay) => (R::constant(decay), one - R::constant(decay)),
+            Factor::OfNew(momentum) => {
+                let momentum = R::constant(momentum).beside(new);
+                (one - momentum, momentum)
+            }
+            Factor::OfOld(decay) => {
+                let decay = R::constant(decay).beside(new);
+                (decay, one - decay)
+            }
             Factor::Reciprocal(batches) => {
                 let of_new = one / R::constant(batches as f64);
                 (one - of_new, of_new)

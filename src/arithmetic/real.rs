@@ -18,6 +18,11 @@ pub trait Real:
     /// The number `value`.
     fn constant(value: f64) -> Self;
 
+    /// This hyper-parameter as a program holds it beside `other`: rounded to the type that it computes in.
+    fn beside(self, _other: Self) -> Self {
+        self
+    }
+
     /// The square root; NaN of a negative number.
     fn sqrt(self) -> Self;
 

@@ -136,6 +136,13 @@ impl Arithmetic for Reference {
         }
     }
 
+    fn averaged(&self, mean: Truth, variance: Truth) -> ReferenceMoments {
+        let pivot = mean.value.hi;
+        let delta = if pivot.is_finite() { mean - Truth::exact(pivot) } else { Truth::exact(0.0) };
+        let special = !(mean.is_finite() && variance.is_finite());
+        ReferenceMoments { delta, variance, special, ..self.stored(pivot, variance.value.hi) }
+    }
+
     fn mean(&self, moments: &ReferenceMoments) -> Truth {
         if moments.special {
             return Truth::exact(moments.pivot);

@@ -42,6 +42,10 @@
 //! (1 − α)r + α·new rounds α, 1 − α, two products and the sum; r + α(new − r) rounds the difference, the product and the
 //! sum. Either way the old value carries at most 3u and the new at most 4αu: α·D_new + u(3|r| + 4α(|new| + D_new)), and
 //! (1 + 6u) for the second order. Bessel's factor is one rounding more of the variance.
+//!
+//! Where the decay d = 1 − α is given, d·r + (1 − d)·new: d̂ = d(1 + δ) makes the new value's weight off by u·d besides its own
+//! rounding, which adds u·d(|new| + D_new); the old value still carries at most 3u (r + (1 − d̂)(new − r) rounds d, the
+//! difference, the product and the sum: (2d + 3α)u).
 
 use serde::{Deserialize, Serialize};
 
@@ -240,6 +244,11 @@ impl Arithmetic for Tracker {
         self.bounded(Reference.stored(mean, variance), 0.0, true)
     }
 
+    fn averaged(&self, mean: Tracked, variance: Tracked) -> TrackedMoments {
+        let (below, above) = (variance.error, variance.error);
+        TrackedMoments { mean_error: mean.error, below, above, ..self.stored(mean.value, variance.value) }
+    }
+
     fn mean(&self, moments: &TrackedMoments) -> Tracked {
         Tracked { value: moments.mean, error: moments.mean_error, unit: self.unit }
     }
@@ -328,8 +337,10 @@ impl Arithmetic for Tracker {
         let alpha = of_new.abs();
         // Beyond [0, 1] the weight of the old value is larger than 1.
         let old_weight = (1.0 - of_new).abs().max(1.0);
-        let error =
-            alpha * new.error + u * (3.0 * old.abs() * old_weight + 4.0 * alpha * (new.value.abs() + new.error));
+        // 1 − d̂ with a rounded decay d̂ is off by u·d, however small it is.
+        let of_decay = if let Factor::OfOld(decay) = factor { decay.abs() } else { 0.0 };
+        let new_weight = 4.0 * alpha + of_decay;
+        let error = alpha * new.error + u * (3.0 * old.abs() * old_weight + new_weight * (new.value.abs() + new.error));
         let value = (1.0 - of_new) * old + of_new * new.value;
         Tracked { value, error: error * (1.0 + 6.0 * u) * (1.0 + 1e-12), unit: u }
     }

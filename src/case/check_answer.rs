@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Answer, Step};
-use crate::operation::{Call, Description, Rule};
+use crate::operation::{Call, Description};
 use crate::tensor::{Tensor, Tensors};
 
 /// What every answer may carry besides the tensors of its operation.
@@ -74,7 +74,7 @@ pub(super) fn outputs(call: &Step) -> Descriptions {
     let shapes = Call { mode: call.mode, tensors: &tensors, num_batches_tracked: call.num_batches_tracked() };
     let Some(Description { dtype, shape }) = tensors.get("input").cloned() else { return Descriptions::new() };
     let names = call.operation.signature().outputs;
-    let outputs = match call.operation.plan(&shapes, &Rule::default()) {
+    let outputs = match call.operation.plan(&shapes, &call.operation.rule()) {
         Ok(plan) => plan.outputs,
         Err(_) => names.iter().map(|&name| (name, shape.clone())).collect(),
     };

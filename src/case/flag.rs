@@ -121,6 +121,14 @@ flags! {
         "Evaluation normalizes with the batch's own statistics.",
         "A prediction depends on what else is in its batch; a batch of one is refused or gives the bias.",
         ["pytorch/pytorch#4348"];
+    Debiasing "debiasing" Class
+        "A running average that its dialect divides by the weight it has gathered is not divided, or by another weight.",
+        "The first evaluations use statistics that are far too small: after one batch at a decay of 0.99, a hundredth.",
+        ["patrick-kidger/equinox#659"];
+    Dialect "dialect" Class
+        "The conventions of another dialect than the one that was asked for.",
+        "A model ported from another framework trains and evaluates differently, without an error.",
+        ["pytorch/pytorch#15298", "keras-team/keras#8982"];
     Counter "counter" Class
         "num_batches_tracked does not count what PyTorch counts: every training call, empty and refused ones included.",
         "The cumulative average weighs batches wrongly, and a loaded checkpoint goes on from the wrong number.",

@@ -1,6 +1,8 @@
 //! From groups to tensors: puts values that share statistics where an operation finds them.
 
-use crate::operation::{BatchNorm, Dialect, GroupNorm, InstanceNorm, LayerNorm, Operation, RmsNorm, SyncBatchNorm};
+use crate::operation::{
+    BatchNorm, BatchNormDialect, Dialect, GroupNorm, InstanceNorm, LayerNorm, Operation, RmsNorm, SyncBatchNorm,
+};
 
 /// An input whose groups are known, with the sizes that fit it.
 pub(crate) struct Shaped {
@@ -72,6 +74,7 @@ impl Shaped {
                     5 => Some(3),
                     _ => None,
                 };
+                let dialect = BatchNormDialect::Pytorch;
                 Operation::BatchNorm(BatchNorm { spatial_dims, eps, momentum, dialect })
             }
             "sync_batch_norm" => {

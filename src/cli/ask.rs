@@ -10,7 +10,7 @@ use crate::case::Case;
 use crate::conformance::{check, printable};
 use crate::property::{self, QUICK_ROUNDS, ROUNDS, statistic};
 use crate::report::{Asked, Report};
-use crate::subject::{Builtin, Fault, Pool, Program, Subject, Timeouts};
+use crate::subject::{Builtin, Fault, Pool, Program, Skipped, Subject, Timeouts};
 
 /// Starts as many of the subject as the options say.
 ///
@@ -34,6 +34,13 @@ pub(super) fn start(asked: &Asked, options: &RunOptions) -> Result<Pool<'static>
     })
 }
 
+/// The cases in dialects that the subject speaks, of the operations that it claims; all of them if it speaks none of these.
+pub(super) fn spoken<'a>(pool: &Pool<'_>, cases: &[&'a Case]) -> Vec<&'a Case> {
+    let foreign = |case: &Case| matches!(pool.hello().lacks(&case.steps[0]), Some(Skipped::Dialect { .. }));
+    let spoken: Vec<&Case> = cases.iter().copied().filter(|case| !foreign(case)).collect();
+    if spoken.is_empty() { cases.to_vec() } else { spoken }
+}
+
 /// Has the subject answer `cases`, and adds the verdicts to the report. A subject that does not start is in the report
 /// as one that was given up; one that does can be asked more.
 pub(super) fn judge(
@@ -51,6 +58,7 @@ pub(super) fn judge(
             return None;
         }
     };
+    let cases = &spoken(&pool, cases);
     let progress = Progress::new("cases", cases.len());
     let (verdicts, runs) = check(&mut pool, cases, &|done| progress.tell(done));
     report.add_runs(asked.clone(), &pool, cases, verdicts, runs);

@@ -5,8 +5,9 @@ use clap::{Args, Subcommand};
 
 use super::Stop;
 use super::output::print;
+use crate::operation::MomentumSense;
 use crate::report::Status;
-use crate::simulate::momentum::{FRAMEWORKS, Framework, Weight, convert};
+use crate::simulate::momentum::{FRAMEWORKS, Framework, convert};
 
 /// Says a hyper-parameter of one framework in another's terms.
 #[derive(Debug, Args)]
@@ -45,7 +46,8 @@ const EXAMPLES: &str = "\
 Examples:
   normative convert momentum 0.1 --from pytorch --to keras
   normative convert momentum 0.1 --from pytorch --batch 32 --to-batch 4
-  normative convert momentum 0.99 --from flax --to pytorch --batch 256 --to-batch 1";
+  normative convert momentum 0.99 --from flax --to pytorch --batch 256 --to-batch 1
+  normative convert momentum 0.999 --from caffe --to haiku";
 
 /// # Errors
 /// If the answer cannot be written.
@@ -66,7 +68,7 @@ fn sentence(asked: &Momentum, from: &Framework, to: &Framework, value: f64) -> S
         (Some(batch), Some(to_batch)) => format!(" at batches of {to_batch} instead of {batch}"),
         _ => String::new(),
     };
-    let weighed = if to.weight == Weight::New { "new batch" } else { "old value" };
+    let weighed = if to.weight == MomentumSense::OfNew { "new batch" } else { "old value" };
     let (old, new) = (digits(asked.value), digits(value));
     let mut text = format!(
         "{} {old} of {} is {} {new} of {}{batches}: the weight of the {weighed}.",

@@ -5,6 +5,7 @@ mod ask;
 mod check;
 mod convert;
 mod goldens;
+mod identify;
 mod list;
 mod near;
 mod options;
@@ -67,6 +68,7 @@ enum Command {
     Table(table::Arguments),
     Simulate(simulate::Arguments),
     Convert(convert::Arguments),
+    Identify(identify::Arguments),
     Adapter(adapter::Arguments),
 }
 
@@ -110,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Table(arguments) => table::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
+        Command::Identify(arguments) => identify::run(&arguments, colors),
         Command::Adapter(arguments) => adapter::run(&arguments, colors),
     };
     let status = done.unwrap_or_else(|stop| {

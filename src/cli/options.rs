@@ -8,6 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use crate::case::Flag;
+use crate::operation::{Operation, dialects_of};
 use crate::report::Asked;
 use crate::subject::Builtin;
 
@@ -71,13 +72,18 @@ pub(super) struct SelectionOptions {
     /// How much: `quick` is the required cases of at most 512 elements, all steps and tensors together.
     #[arg(long, value_enum, default_value_t = Level::Full, value_name = "LEVEL")]
     pub level: Level,
-    /// Only cases of this dialect, a set of conventions.
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(DIALECTS))]
+    /// Only cases of this dialect, a set of conventions [default: those that the subject speaks].
+    #[arg(long, value_name = "NAME", value_parser = dialects())]
     pub dialect: Option<String>,
 }
 
-/// The dialects that there are.
-const DIALECTS: [&str; 1] = ["pytorch"];
+/// The dialects that there are, of any operation.
+fn dialects() -> PossibleValuesParser {
+    let mut names: Vec<&'static str> = Operation::NAMES.iter().flat_map(|name| dialects_of(name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    PossibleValuesParser::new(names)
+}
 
 fn flags() -> PossibleValuesParser {
     PossibleValuesParser::new(Flag::ALL.iter().map(|flag| flag.name()))

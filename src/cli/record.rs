@@ -75,6 +75,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
     let cases = selection.pick(catalogue::cases())?;
     let mut pool = ask::start(&asked, &arguments.run).map_err(|fault| Stop::incomplete(fault.to_string()))?;
     let hello = pool.hello().clone();
+    let cases = ask::spoken(&pool, &cases);
     let provenance =
         arguments.provenance.map(Provenance::from).or_else(|| provenance(&hello.device)).ok_or_else(|| {
             let device = &hello.device;

@@ -9,9 +9,11 @@ use super::output::{markdown, print};
 use crate::arithmetic::DataType;
 use crate::case::{FlagKind, catalogue};
 use crate::conformance::power::{self, EXPOSED};
+use crate::operation::{Average, BatchNormDialect, Conventions, MomentumSense, OneValue};
 use crate::property::statistic::{FALSE_ALARM, MISS, false_alarms};
 use crate::property::{self, Axis, Sign, matrix};
 use crate::report::{Status, multiple};
+use crate::simulate::momentum::{FRAMEWORKS, Framework};
 use crate::subject::planted::BUGS;
 
 /// Prints a table of the documentation in Markdown, computed from the catalogue and the planted bugs.
@@ -36,6 +38,8 @@ enum Which {
     Matrix,
     /// What each operation must not notice, and what it must.
     Promises,
+    /// The dialects of batch norm: every framework's momentum and running statistics (docs/momentum.md).
+    Momentum,
 }
 
 /// # Errors
@@ -48,6 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
         Which::Properties => properties_table(),
         Which::Matrix => matrix_page(),
         Which::Promises => promises_table(),
+        Which::Momentum => momentum_table(),
     })?;
     Ok(Status::Conformant)
 }
@@ -185,6 +190,73 @@ fn bugs_table() -> String {
     });
     let header = ["bug", "what the layer does", "operations", "flag", "what it does to a user", "cases", "seen in"];
     markdown(&header, cells.collect())
+}
+
+/// A row for each framework.
+fn momentum_table() -> String {
+    let cells = FRAMEWORKS.iter().map(|framework| {
+        let Framework { name, parameter, weight, default, unbiased, dialect, .. } = framework;
+        let conventions = dialect.map(BatchNormDialect::conventions);
+        let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| value.to_string());
+        let guarded = conventions.is_some_and(|conventions| conventions.bessel_guarded);
+        vec![
+            format!("`{name}`"),
+            format!("`{parameter}`"),
+            match weight {
+                MomentumSense::OfNew => "the new batch".to_owned(),
+                MomentumSense::OfOld => "the old value".to_owned(),
+            },
+            number(*default),
+            number(conventions.and_then(|conventions| conventions.default_eps)),
+            match (unbiased, guarded) {
+                (false, _) => "v".to_owned(),
+                (true, false) => "v·n/(n−1)".to_owned(),
+                (true, true) => "v·n/max(n−1, 1)".to_owned(),
+            },
+            conventions.map_or("r", |conventions| kept(conventions.average)).to_owned(),
+            conventions.map_or("–".to_owned(), one_value),
+            conventions.map_or("–", |conventions| conventions.source).to_owned(),
+        ]
+    });
+    let header = [
+        "dialect",
+        "hyper-parameter",
+        "is the weight of",
+        "default",
+        "eps",
+        "variance averaged",
+        "kept",
+        "one value per channel",
+        "source",
+    ];
+    let table = markdown(&header, cells.collect());
+    let departures = BatchNormDialect::ALL.iter().map(|dialect| {
+        let conventions = dialect.conventions();
+        format!("- **{}** (`{}`): {}.\n", conventions.title, conventions.name, conventions.departure)
+    });
+    format!("{table}\n{}", departures.collect::<String>())
+}
+
+fn kept(average: Average) -> &'static str {
+    match average {
+        Average::Exponential => "r",
+        Average::Debiased => "h, r = h/(1−dᵗ)",
+        Average::DebiasedWhenRead => "r, read as r/(1−dᵗ)",
+        Average::FirstReplaces => "r, the first batch replaces it",
+        Average::Unnormalized => "sum A and weight S, read as A/S",
+    }
+}
+
+fn one_value(conventions: &Conventions) -> String {
+    match conventions.one_value {
+        OneValue::Refused | OneValue::EveryBatchOfOneRefused | OneValue::RefusedInEvaluation => "refused".to_owned(),
+        OneValue::PassedOn => "y = x, nothing moves".to_owned(),
+        OneValue::Accepted if conventions.name == "cudnn" => "not documented".to_owned(),
+        OneValue::Accepted if conventions.running_degrees_of_freedom == 0 || conventions.bessel_guarded => {
+            "the bias, v = 0".to_owned()
+        }
+        OneValue::Accepted => "the bias, `running_var` NaN".to_owned(),
+    }
 }
 
 fn false_alarms_table() -> String {

@@ -16,7 +16,7 @@ use super::kernels::{self, Coefficients, Columns, GradientSums};
 use super::layout::{Affine, Layout, parameter_of_column};
 use super::statistics::Statistics;
 use crate::arithmetic::{DataType, DoubleDouble, Group, Line, Parameter, Reference};
-use crate::operation::{Description, Plan, Rule, normalization};
+use crate::operation::{Average, Description, Plan, Rule, Source, normalization};
 use crate::tensor::Tensors;
 
 /// Parts of the samples that have running sums of their own, at most.
@@ -33,6 +33,7 @@ pub(super) fn backward(level: Level, plan: &Plan, tensors: &Tensors<&[f64]>) -> 
     let parameters = tensors.get("weight").or(tensors.get("bias")).map_or(0, |values| values.len());
     let mut grad_input = vec![0.0; input.len()];
     let sums = match Layout::of(&plan.partition) {
+        _ if plan.keeping.average != Average::Exponential || plan.source == Source::Nothing => None,
         _ if input.is_empty() => Some(vec![Parameters::ZERO; parameters]),
         Some(Layout::Contiguous) if pass.affine.has_columns() => pass.columns(parameters, &mut grad_input),
         Some(Layout::Contiguous) => pass.contiguous(parameters, &mut grad_input),

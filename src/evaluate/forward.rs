@@ -11,7 +11,7 @@ use super::kernels;
 use super::layout::{Affine, Layout};
 use super::statistics::Statistics;
 use crate::arithmetic::{Arithmetic, Group, Line, Parameter, Reference, ReferenceMoments, ReferenceScaling, Truth};
-use crate::operation::{Output, Outputs, Plan, Rule, normalization};
+use crate::operation::{Average, Output, Outputs, Plan, Rule, Source, moved, normalization};
 use crate::tensor::Tensors;
 
 /// Elements that are worth a task of their own.
@@ -19,7 +19,7 @@ pub(super) const TASK: usize = 8192;
 
 /// See [`super::forward`].
 pub(super) fn forward(level: Level, plan: &Plan, tensors: &Tensors<&[f64]>) -> Outputs<f64> {
-    assert!(plan.standardizes, "only standardizing norms are evaluated");
+    assert!(plan.standardizes || plan.source == Source::Nothing, "only standardizing norms are evaluated");
     let input = tensors["input"];
     let shape = plan.outputs[0].1.clone();
     assert_eq!(input.len(), shape.iter().product::<usize>(), "the input has another length than the plan");
@@ -32,6 +32,9 @@ pub(super) fn forward(level: Level, plan: &Plan, tensors: &Tensors<&[f64]>) -> O
     };
     let mut values = vec![0.0; input.len()];
     let moments = match Layout::of(&plan.partition) {
+        _ if plan.keeping.average != Average::Exponential || plan.source == Source::Nothing => {
+            return by_reference(plan, tensors);
+        }
         _ if input.is_empty() => Vec::new(),
         Some(Layout::Contiguous) => pass.contiguous(&mut values),
         Some(Layout::Interleaved) => pass.interleaved(&mut values),
@@ -40,9 +43,8 @@ pub(super) fn forward(level: Level, plan: &Plan, tensors: &Tensors<&[f64]>) -> O
     };
     let mut outputs = Tensors::from([("output".to_owned(), Output { shape, values })]);
     if plan.running {
-        let (mean, variance) = (tensors["running_mean"], tensors["running_var"]);
-        let moved = normalization::moved(&Reference, plan, &moments, mean, variance, &Rule::default());
-        for (name, truths) in [("running_mean", moved.0), ("running_var", moved.1)] {
+        let state = |name: &str| tensors.get(name).copied();
+        for (name, truths) in moved(&Reference, plan, &moments, &state, &Rule::default()) {
             outputs.insert(name.to_owned(), Output { shape: vec![truths.len()], values: nearest(&truths) });
         }
     }

@@ -6,7 +6,7 @@ use super::{assert_one_line, assert_same, is_bounded};
 use crate::case::{Answer, Case, Declared, Level, Request, Step, check_answer, preconditions};
 use crate::golden::{FrameError, Message, read_frame, read_hello, read_reply, read_request, write_frame};
 use crate::judge::{Expected, Outcome, judge};
-use crate::operation::{Call, Rule};
+use crate::operation::Call;
 use crate::subject::planted::variants;
 use crate::subject::{Builtin, Subject};
 use crate::tensor::{Tensor, Tensors};
@@ -100,7 +100,7 @@ fn check_written(message: &Message) {
 fn check_call(id: u64, call: &Step) {
     let descriptions = call.descriptions();
     let shapes = Call { mode: call.mode, tensors: &descriptions, num_batches_tracked: call.num_batches_tracked() };
-    let refused = call.operation.plan(&shapes, &Rule::default()).is_err();
+    let refused = call.operation.plan(&shapes, &call.operation.rule()).is_err();
     assert_eq!(matches!(Expected::of(call), Expected::Refused { .. }), refused);
     check_program("reference", call, true);
 

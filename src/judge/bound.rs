@@ -2,7 +2,7 @@
 
 use crate::arithmetic::{DataType, Format, Law, Majorant, Tracker};
 use crate::case::{Declared, Step};
-use crate::operation::{Plan, Rule};
+use crate::operation::Plan;
 use crate::tensor::Tensors;
 
 /// The bounds of a step's outputs under one law.
@@ -18,7 +18,7 @@ impl Bounds {
     pub fn of(step: &Step, plan: &Plan, law: Law, declared: &Declared) -> Bounds {
         let accumulator = accumulator(step.tensors["input"].dtype(), declared);
         let tracker = tracker(law, accumulator, declared);
-        let (values, rule) = (step.values(|x| x), Rule::default());
+        let (values, rule) = (step.values(|x| x), step.operation.rule());
         let mut outputs = step.operation.forward(&tracker, plan, &values, &rule).tensors;
         if step.gradients {
             outputs.extend(step.operation.backward(&tracker, plan, &values, &step.descriptions(), &rule));

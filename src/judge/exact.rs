@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::arithmetic::exact::{Exact, ExactGradient, ExactGroup, ExactScale, mix, sum};
+use crate::arithmetic::exact::{Exact, ExactGradient, ExactGroup, ExactScale, mix, mix_of_old, sum};
 use crate::arithmetic::{Factor, Group};
-use crate::operation::{Plan, Source};
+use crate::operation::{Average, Plan, Source};
 use crate::tensor::Tensors;
 
 /// Exact answers to one call; the statistics of a group are summed once, when its first element is asked for.
@@ -39,8 +39,9 @@ impl<'a> ExactAnswers<'a> {
             "output" => self.output(index),
             "running_mean" => self.running(index, "running_mean", |group| Some(group.mean())),
             "running_var" => self.running(index, "running_var", |group| {
-                let Plan { partition, .. } = self.plan;
-                (partition.group_size() > 1).then(|| group.variance(1))
+                let Plan { partition, keeping, .. } = self.plan;
+                let degrees_of_freedom = keeping.degrees_of_freedom;
+                (partition.group_size() > usize::from(degrees_of_freedom)).then(|| group.variance(degrees_of_freedom))
             }),
             "grad_input" => self.input_gradient(index),
             "grad_weight" => self.weight_gradient(index),
@@ -134,12 +135,13 @@ impl<'a> ExactAnswers<'a> {
             return None;
         }
         let Some(factor) = self.plan.update else { return Some(Exact::from_f64(old)) };
-        // An average over samples is left to the radius.
-        if self.plan.partition.outer > 1 {
+        // An average over samples is left to the radius, and so is one that is no plain average.
+        if self.plan.partition.outer > 1 || self.plan.keeping.average != Average::Exponential {
             return None;
         }
         let group = from_input(self.plan, self.tensors, channel)?;
         match factor {
+            Factor::OfOld(decay) if decay.is_finite() => Some(mix_of_old(old, &statistic(&group)?, decay)),
             Factor::OfNew(momentum) if momentum.is_finite() => Some(mix(old, &statistic(&group)?, momentum, 1)),
             Factor::Reciprocal(batches) if batches > 0 => Some(mix(old, &statistic(&group)?, 1.0, batches)),
             _ => None,
@@ -159,6 +161,8 @@ fn place(plan: &Plan, index: usize) -> (usize, usize) {
 fn statistics(plan: &Plan, tensors: &Tensors<Vec<f64>>, group: usize) -> Option<ExactGroup> {
     match plan.source {
         Source::Input => from_input(plan, tensors, group),
+        Source::Average | Source::Nothing => None,
+        Source::Stored if !plan.keeping.reads_as_stored() => None,
         Source::Stored => {
             let channel = group % plan.partition.inner;
             let (mean, variance) = (tensors["running_mean"][channel], tensors["running_var"][channel]);

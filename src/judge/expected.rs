@@ -7,7 +7,7 @@ use crate::arithmetic::{DataType, DoubleDouble, Format, Law, Reference, Truth};
 use crate::case::{COUNTER, Declared, Step};
 use crate::judge::bound::Bounds;
 use crate::judge::exact::ExactAnswers;
-use crate::operation::{Call, Plan, Refusal, Rule};
+use crate::operation::{Call, Plan, Refusal};
 use crate::tensor::{Tensor, Tensors};
 
 /// A radius above this part of the value cannot judge: the oracle is asked.
@@ -78,7 +78,7 @@ impl Expected {
     /// assert_eq!(tensors["output"].rounded, [-1.0, 1.0]);
     /// ```
     pub fn of(step: &Step) -> Expected {
-        let rule = Rule::default();
+        let rule = step.operation.rule();
         let descriptions = step.descriptions();
         let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
         let plan = match step.operation.plan(&call, &rule) {

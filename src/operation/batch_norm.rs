@@ -10,13 +10,17 @@
 //! Momentum m is the weight of the *new* value; `null` is the cumulative average, m = 1/t with t the number of batches,
 //! this one included. Without running statistics evaluation uses the batch's own. A batch is counted before it is
 //! refused, and an empty batch counts.
+//!
+//! That is PyTorch's dialect. The others ([`BatchNormDialect`]) have no cumulative average and no evaluation without running
+//! statistics, take any eps, and depart in what `dialect.rs` says of each.
 
 use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, check_vectors, factor, moves, normalizes_by_batch};
+use super::running::{Keeping, STATE};
 use super::{
-    BesselCount, Call, Definition, Dialect, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
-    Signature, Source, Updates, json_float,
+    Average, BatchNormDialect, BesselCount, Call, Definition, Mode, OneValue, Partition, Plan, Refusal, RefusalKind,
+    Refused, Rule, Signature, Source, Updates, json_float,
 };
 use crate::arithmetic::Factor;
 
@@ -28,28 +32,50 @@ pub struct BatchNorm {
     /// Added to the variance.
     #[serde(with = "json_float")]
     pub eps: f64,
-    /// The weight of the new value; `None`: the cumulative average.
+    /// The weight of the new value, or of the old one, as the dialect has it; `None`: the cumulative average.
     #[serde(with = "json_float::option")]
     pub momentum: Option<f64>,
     /// The conventions.
-    #[serde(default, skip_serializing_if = "Dialect::is_default")]
-    pub dialect: Dialect,
+    #[serde(default, skip_serializing_if = "BatchNormDialect::is_default")]
+    pub dialect: BatchNormDialect,
 }
 
-const VECTORS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
+const VECTORS: [&str; 6] = ["weight", "bias", "running_mean", "running_var", "hidden_mean", "hidden_var"];
 
 impl Definition for BatchNorm {
     const NAME: &'static str = "batch_norm";
 
     fn signature(&self) -> Signature {
+        // The optional tensors are weight and bias, where there are some, and the state.
+        let state = self.dialect.conventions().state;
+        let affine = self.dialect.conventions().affine;
         Signature {
             required: &["input"],
-            optional: &["weight", "bias", "running_mean", "running_var", "num_batches_tracked"],
+            optional: match state {
+                ["running_mean", "running_var", "scale_factor"] => &["running_mean", "running_var", "scale_factor"],
+                ["running_mean", "running_var"] => &["weight", "bias", "running_mean", "running_var"],
+                ["running_mean", "running_var", "num_batches_tracked"] => {
+                    &["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+                }
+                _ => &[
+                    "weight",
+                    "bias",
+                    "running_mean",
+                    "running_var",
+                    "hidden_mean",
+                    "hidden_var",
+                    "num_batches_tracked",
+                ],
+            },
             outputs: &["output"],
-            state: &["running_mean", "running_var", "num_batches_tracked"],
-            differentiable: &["input", "weight", "bias"],
+            state,
+            differentiable: if affine { &["input", "weight", "bias"] } else { &["input"] },
             modes: true,
         }
+    }
+
+    fn rule(&self) -> Rule {
+        self.dialect.rule()
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
@@ -88,26 +114,22 @@ impl BatchNorm {
         let shape = call.tensors["input"].shape.as_slice();
         let (batch, channels) = (shape[0], shape[1]);
         let length: usize = shape[2..].iter().product();
-        check_dtypes(call.tensors, &VECTORS)?;
+        check_dtypes(call.tensors, &[&VECTORS[..], &["scale_factor"]].concat())?;
         check_vectors(call.tensors, &VECTORS, channels)?;
-
-        let running = match (call.has("running_mean"), call.has("running_var")) {
-            (true, true) => true,
-            (false, false) => false,
-            _ => {
-                let message = "one of running_mean and running_var is missing; send both or neither";
-                return Err(Refusal::new(RefusalKind::Parameter, message));
-            }
-        };
+        let running = self.check_state(call)?;
+        let pytorch = self.dialect == BatchNormDialect::Pytorch;
         let train = call.mode == Mode::Train;
+        if !pytorch {
+            self.check_other_dialect(train, running)?;
+        }
         let from_input = normalizes_by_batch(train, running, rule);
         // PyTorch decides by the mode, not by what the batch turns out to be.
         let training = train || !running;
-        if training && self.eps <= 0.0 || self.eps < 0.0 {
+        if pytorch && (training && self.eps <= 0.0 || self.eps < 0.0) {
             let message = format!("eps is {}; it must be positive in training, not negative in evaluation", self.eps);
             return Err(Refusal::new(RefusalKind::Parameter, message));
         }
-        if channels == 0 && (call.has("weight") || call.has("running_mean")) {
+        if pytorch && channels == 0 && (call.has("weight") || call.has("running_mean")) {
             return Err(Refusal::new(RefusalKind::Empty, "no channels; expected at least one"));
         }
         let update = match rule.updates {
@@ -119,10 +141,18 @@ impl BatchNorm {
             let message = "the cumulative average over num_batches_tracked = 0 batches divides by zero";
             return Err(Refusal::new(RefusalKind::Parameter, message));
         }
+        let one_value = training && batch * length == 1;
         let too_few = match rule.one_value {
             OneValue::Refused | OneValue::RefusedInEvaluation => batch * length == 1,
-            OneValue::Accepted => false,
+            OneValue::Accepted | OneValue::PassedOn => false,
             OneValue::EveryBatchOfOneRefused => batch == 1,
+        };
+        let passed_on = one_value && rule.one_value == OneValue::PassedOn;
+        let source = match rule.average {
+            _ if passed_on => Source::Nothing,
+            Average::FirstReplaces if train && running => Source::Average,
+            _ if from_input => Source::Input,
+            _ => Source::Stored,
         };
         if too_few && (training || rule.one_value == OneValue::RefusedInEvaluation) {
             let message = format!("one value per channel in training, input {shape:?}; expected more than one");
@@ -131,15 +161,48 @@ impl BatchNorm {
         Ok(Plan {
             partition: Partition::channels(batch, channels, length),
             outputs: vec![("output", shape.to_vec())],
-            standardizes: true,
+            standardizes: !passed_on,
             centred: true,
             eps: self.eps,
-            source: if from_input { Source::Input } else { Source::Stored },
-            update,
+            source,
+            keeping: Keeping::of(rule, self.momentum, counted),
+            update: update.filter(|_| !passed_on),
             running,
             num_batches_tracked: counted,
             iterations: 0,
             bessel_values: (rule.bessel == BesselCount::Samples).then_some(batch),
         })
+    }
+
+    /// Whether there are running statistics: all that the dialect has, or none.
+    fn check_state(&self, call: &Call<'_>) -> Result<bool, Refusal> {
+        let state = self.dialect.conventions().state;
+        let has = |name: &&str| call.has(name);
+        let vectors: Vec<&str> = state.iter().copied().filter(|name| STATE.contains(name)).collect();
+        if let Some(shape) = call.shape("scale_factor").filter(|shape| *shape != [1]) {
+            let message = format!("scale_factor has shape {shape:?}; it is one number: [1]");
+            return Err(Refusal::new(RefusalKind::Shape, message));
+        }
+        match vectors.iter().filter(|name| has(name)).count() {
+            0 => Ok(false),
+            count if count == vectors.len() => Ok(true),
+            _ => {
+                let message = format!("one of {} is missing; send all or none", vectors.join(", "));
+                Err(Refusal::new(RefusalKind::Parameter, message))
+            }
+        }
+    }
+
+    /// What every dialect but PyTorch's refuses.
+    fn check_other_dialect(&self, train: bool, running: bool) -> Result<(), Refusal> {
+        let refuse = |message: String| Err(Refusal::new(RefusalKind::Parameter, message));
+        let title = self.dialect.conventions().title;
+        if self.momentum.is_none() {
+            return refuse(format!("momentum is null; {title} has no cumulative average"));
+        }
+        if !train && !running {
+            return refuse(format!("there are no running statistics; evaluation in {title} needs them"));
+        }
+        Ok(())
     }
 }

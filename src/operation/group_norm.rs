@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, check_vectors};
+use super::running::Keeping;
 use super::{
     Call, Definition, Dialect, Grouping, OneValue, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused,
     Rule, Signature, Source, json_float,
@@ -98,6 +99,7 @@ impl GroupNorm {
             centred: true,
             eps: self.eps,
             source: Source::Input,
+            keeping: Keeping::default(),
             update: None,
             running: false,
             num_batches_tracked: None,

@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::normalization::check_vectors;
+use super::running::Keeping;
 use super::{
     Call, Definition, Grouping, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
     Source, json_float, normalization,
@@ -91,6 +92,7 @@ impl InstanceNorm {
             standardizes: true,
             centred: true,
             source: if from_input { Source::Input } else { Source::Stored },
+            keeping: Keeping::of(rule, momentum, None),
             update: if running && normalization::moves(train, rule) {
                 normalization::factor(momentum, None, rule)
             } else {

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::normalization::check_dtypes;
+use super::running::Keeping;
 use super::{
     Call, Definition, Dialect, Grouping, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
     Signature, Source, json_float,
@@ -95,6 +96,7 @@ pub(super) fn plan_trailing(
         centred: false,
         eps,
         source: Source::Input,
+        keeping: Keeping::default(),
         update: None,
         running: false,
         num_batches_tracked: None,

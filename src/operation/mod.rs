@@ -6,6 +6,7 @@
 
 mod batch_norm;
 mod conv_batch_norm_fold;
+mod dialect;
 mod double_backward;
 mod families;
 mod frozen_batch_norm;
@@ -21,6 +22,7 @@ mod partition;
 mod renorm;
 mod rms_norm;
 mod rule;
+mod running;
 mod spectral_norm;
 mod sync_batch_norm;
 mod weight_norm;
@@ -29,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use batch_norm::BatchNorm;
 pub use conv_batch_norm_fold::ConvBatchNormFold;
+pub use dialect::{BatchNormDialect, Conventions};
 pub use families::{BATCH, CENTRED, FAMILY, RUNNING};
 pub use frozen_batch_norm::FrozenBatchNorm;
 pub use group_norm::GroupNorm;
@@ -44,6 +47,8 @@ pub use rule::{
     BesselCount, Centring, Cumulative, Elements, EpsValue, FoldingRule, GradientRule, Grouping, IterationRule,
     MomentumSense, NormRule, OneValue, Rule, TrainingStatistics, Updates, WeightReading, WindowRule,
 };
+pub(crate) use running::moved;
+pub use running::{Average, Keeping};
 pub use spectral_norm::SpectralNorm;
 pub use sync_batch_norm::SyncBatchNorm;
 pub use weight_norm::WeightNorm;
@@ -68,6 +73,14 @@ pub enum Dialect {
     /// PyTorch's modules.
     #[default]
     Pytorch,
+}
+
+/// The names of the dialects that an operation may have; for one without a choice of them, those that any has.
+pub fn dialects_of(operation: &str) -> Vec<&'static str> {
+    match operation {
+        BatchNorm::NAME => BatchNormDialect::ALL.iter().map(|dialect| dialect.name()).collect(),
+        _ => vec!["pytorch"],
+    }
 }
 
 impl Dialect {
@@ -158,6 +171,11 @@ pub trait Definition: 'static {
 
     /// The tensors that go in and come out.
     fn signature(&self) -> Signature;
+
+    /// The choices of the layer that the dialect names.
+    fn rule(&self) -> Rule {
+        Rule::default()
+    }
 
     /// Which elements share statistics, and what moves; made from shapes alone.
     ///
@@ -267,6 +285,11 @@ macro_rules! operations {
             /// The tensors that go in and come out.
             pub fn signature(&self) -> Signature {
                 match self { $(Operation::$variant(definition) => definition.signature(),)* }
+            }
+
+            /// See [`Definition::rule`].
+            pub fn rule(&self) -> Rule {
+                match self { $(Operation::$variant(definition) => definition.rule(),)* }
             }
 
             /// See [`Definition::plan`].

@@ -3,17 +3,17 @@
 //!
 //! ```text
 //! z = w·(x − μ)/√(v + eps) + b            μ, v: the group's own, or stored
-//! running_mean ← (1 − α)·running_mean + α·μ
-//! running_var  ← (1 − α)·running_var  + α·v·n/(n − 1)
 //! ```
+//! How the running statistics move is [`running`](super::running)'s.
 //! Which elements make a group is the [`Partition`]; all else that an operation may choose is its [`Rule`].
 
 use super::mistakes::{elements_seen, first_half, normalize_by, put_means_back};
+use super::running::{self, Keeping};
 use super::{
     Centring, Cumulative, Description, GradientRule, MomentumSense, Partition, Refusal, RefusalKind, Rule,
     TrainingStatistics, Updates,
 };
-use crate::arithmetic::{Arithmetic, DataType, Factor, Group, Parameter, Real, Runs, bessel};
+use crate::arithmetic::{Arithmetic, DataType, Factor, Group, Parameter, Real, Runs};
 use crate::tensor::Tensors;
 
 /// What a call will do; made from shapes alone.
@@ -31,6 +31,8 @@ pub struct Plan {
     pub eps: f64,
     /// Where the statistics come from.
     pub source: Source,
+    /// How the running statistics are kept, and read.
+    pub keeping: Keeping,
     /// The weight of the new value in the running statistics; `None`: they do not move.
     pub update: Option<Factor>,
     /// Whether there are running statistics to answer with.
@@ -53,6 +55,7 @@ impl Plan {
             centred: false,
             eps,
             source: Source::Input,
+            keeping: Keeping::default(),
             update: None,
             running: false,
             num_batches_tracked: None,
@@ -76,8 +79,12 @@ impl<R> Outputs<R> {
 pub enum Source {
     /// The input itself.
     Input,
-    /// `running_mean` and `running_var`.
+    /// `running_mean` and `running_var`, as the plan's [`Keeping`] reads them.
     Stored,
+    /// The running statistics as they are after this batch.
+    Average,
+    /// None are needed: y = x.
+    Nothing,
 }
 
 /// One tensor of an answer.
@@ -107,36 +114,42 @@ pub(crate) fn forward<A: Arithmetic>(
 ) -> Outputs<A::Real> {
     let partition = &plan.partition;
     let input = &tensors["input"];
-    let running = || (&tensors["running_mean"], &tensors["running_var"]);
+    let state = |name: &str| tensors.get(name).map(Vec::as_slice);
     let scale = rule.scale(plan.eps);
 
     // Without elements there are no statistics: nothing is normalized, nothing moves.
     let groups = if input.is_empty() { 0 } else { partition.groups() };
     let moments = |runs: Runs| arithmetic.moments(Group::new(input, runs), plan.centred);
-    let current: Vec<A::Moments> = if plan.source == Source::Input || plan.update.is_some() {
+    let current: Vec<A::Moments> = if matches!(plan.source, Source::Input | Source::Average) || plan.update.is_some() {
         (0..groups).map(|group| moments(elements_seen(plan, group, input.len(), rule.elements))).collect()
     } else {
         Vec::new()
     };
-    let stored: Vec<A::Moments> = match plan.source {
-        Source::Input => Vec::new(),
-        Source::Stored => {
-            let (mean, variance) = running();
-            mean.iter().zip(variance).map(|(&mean, &variance)| arithmetic.stored(mean, variance)).collect()
-        }
+    let of_half: Option<Vec<A::Moments>> = (rule.running_of_first_half && plan.update.is_some())
+        .then(|| (0..groups).map(|group| moments(first_half(plan, group))).collect());
+    let moved = match plan.running {
+        true => running::moved(arithmetic, plan, of_half.as_ref().unwrap_or(&current), &state, rule),
+        false => Vec::new(),
     };
-    let normalizing = if plan.source == Source::Input { &current } else { &stored };
+    let of_channels = 0..partition.inner;
+    let normalizing: Vec<A::Moments> = match plan.source {
+        _ if groups == 0 => Vec::new(),
+        Source::Nothing => Vec::new(),
+        Source::Input => current,
+        Source::Stored => of_channels.map(|channel| running::read(arithmetic, plan, &state, channel)).collect(),
+        Source::Average => of_channels.map(|channel| running::averaged(arithmetic, &moved, channel)).collect(),
+    };
     let scalings: Vec<A::Scaling> = normalizing.iter().map(|moments| arithmetic.scaling(moments, &scale)).collect();
 
     let mut outputs = Tensors::new();
     let mut output: Vec<A::Real> = input.iter().map(|&x| arithmetic.keep(x)).collect();
     let length = partition.run_length;
-    if !input.is_empty() {
+    if !scalings.is_empty() {
         for (index, (run, out)) in input.chunks(length).zip(output.chunks_mut(length)).enumerate() {
             let place = partition.place(index * length);
             let scaling = match plan.source {
                 Source::Input => &scalings[place.group],
-                Source::Stored => &scalings[place.group % partition.inner],
+                _ => &scalings[place.group % partition.inner],
             };
             let parameter = |name: &str| {
                 let values = tensors.get(name)?;
@@ -148,67 +161,19 @@ pub(crate) fn forward<A: Arithmetic>(
             arithmetic.rescale(run, scaling, parameter("weight"), parameter("bias"), out);
         }
     }
-    if rule.centring == Centring::Kept && plan.centred {
-        put_means_back(arithmetic, plan, tensors, (normalizing, &scalings), &mut output);
+    if rule.centring == Centring::Kept && plan.centred && !scalings.is_empty() {
+        put_means_back(arithmetic, plan, tensors, (&normalizing, &scalings), &mut output);
     }
 
-    if plan.running {
-        let (mean, variance) = running();
-        let averaged = if rule.running_of_first_half && plan.update.is_some() {
-            (0..groups).map(|group| moments(first_half(plan, group))).collect()
-        } else {
-            current
-        };
-        let (mean, variance) = moved(arithmetic, plan, &averaged, mean, variance, rule);
-        if rule.training == TrainingStatistics::Updated && plan.update.is_some() {
-            normalize_by(arithmetic, plan, tensors, (&mean, &variance), &scale, &mut output);
-        }
-        let shape = vec![mean.len()];
-        outputs.insert("running_mean".into(), Output { shape: shape.clone(), values: mean });
-        outputs.insert("running_var".into(), Output { shape, values: variance });
+    if rule.training == TrainingStatistics::Updated && plan.update.is_some() {
+        let of = |name| moved.iter().find(|entry| entry.0 == name).map_or(&[][..], |entry| entry.1.as_slice());
+        normalize_by(arithmetic, plan, tensors, (of("running_mean"), of("running_var")), &scale, &mut output);
+    }
+    for (name, values) in moved {
+        outputs.insert(name.into(), Output { shape: vec![values.len()], values });
     }
     outputs.insert("output".into(), Output { shape: plan.outputs[0].1.clone(), values: output });
     Outputs { tensors: outputs, num_batches_tracked: plan.num_batches_tracked }
-}
-
-/// `running_mean` and `running_var` after a call whose groups have the moments `current`.
-pub(crate) fn moved<A: Arithmetic>(
-    arithmetic: &A,
-    plan: &Plan,
-    current: &[A::Moments],
-    mean: &[A::Input],
-    variance: &[A::Input],
-    rule: &Rule,
-) -> (Vec<A::Real>, Vec<A::Real>) {
-    let factor = match plan.update {
-        Some(factor) if !current.is_empty() => factor,
-        _ => {
-            let keep = |values: &[A::Input]| values.iter().map(|&x| arithmetic.keep(x)).collect();
-            return (keep(mean), keep(variance));
-        }
-    };
-    let means: Vec<_> = current.iter().map(|m| arithmetic.mean(m)).collect();
-    let variance_of = |m| match plan.bessel_values {
-        None => arithmetic.variance(m, u8::from(!rule.running_biased)),
-        Some(values) => arithmetic.variance(m, 0) * A::Real::constant(bessel(values, 1)),
-    };
-    let quantity = |m| arithmetic.running_quantity(variance_of(m), rule.running, plan.eps);
-    let variances: Vec<_> = current.iter().map(quantity).collect();
-    let mix = |old: &[A::Input], new: &[A::Real]| {
-        let channels = old.iter().enumerate();
-        channels.map(|(c, &old)| arithmetic.mix(old, average(new, c, &plan.partition), factor)).collect()
-    };
-    (mix(mean, &means), mix(variance, &variances))
-}
-
-/// The mean over the first axis of groups of what each group of channel `channel` has: one group in batch norm, one for each
-/// sample in instance norm.
-fn average<R: Real>(values: &[R], channel: usize, partition: &Partition) -> R {
-    if partition.outer == 1 {
-        return values[channel];
-    }
-    let samples = (0..partition.outer).map(|outer| values[outer * partition.inner + channel]);
-    R::sum(samples) / R::constant(partition.outer as f64)
 }
 
 /// The gradients of `output`, given the gradient `grad_output.output` g that comes from above.
@@ -232,6 +197,15 @@ pub(crate) fn backward<A: Arithmetic>(
     let length = partition.run_length;
     let weight = tensors.get("weight");
     let groups = if input.is_empty() { 0 } else { partition.groups() };
+    let state = |name: &str| tensors.get(name).map(Vec::as_slice);
+    let moved = match plan.source {
+        Source::Average => {
+            let of_group = |group| arithmetic.moments(Group::new(input, partition.group(group)), plan.centred);
+            let current: Vec<A::Moments> = (0..groups).map(of_group).collect();
+            running::moved(arithmetic, plan, &current, &state, rule)
+        }
+        _ => Vec::new(),
+    };
 
     let mut grad_input: Vec<A::Real> = input.iter().map(|&x| arithmetic.keep(x)).collect();
     let count = |name: &str| tensors.get(name).map_or(0, Vec::len);
@@ -242,9 +216,11 @@ pub(crate) fn backward<A: Arithmetic>(
         let x: Vec<A::Input> = positions.iter().map(|&position| input[position]).collect();
         let moments = match plan.source {
             Source::Input => arithmetic.moments(Group::contiguous(&x), plan.centred),
-            Source::Stored => {
-                let channel = group % partition.inner;
-                arithmetic.stored(tensors["running_mean"][channel], tensors["running_var"][channel])
+            Source::Stored => running::read(arithmetic, plan, &state, group % partition.inner),
+            Source::Average => running::averaged(arithmetic, &moved, group % partition.inner),
+            Source::Nothing => {
+                positions.into_iter().for_each(|position| grad_input[position] = arithmetic.keep(seed[position]));
+                continue;
             }
         };
         let scaling = arithmetic.scaling(&moments, &scale);
@@ -266,7 +242,9 @@ pub(crate) fn backward<A: Arithmetic>(
             }
         }
         let constant = plan.source == Source::Stored || rule.gradient == GradientRule::StatisticsConstant;
-        let gradient = if constant {
+        let gradient = if plan.source == Source::Average && !constant {
+            running::average_gradient(arithmetic, plan, &x, &a, &y, &scaling)
+        } else if constant {
             a.iter().map(|&a| a * arithmetic.inverse(&scaling)).collect()
         } else {
             let centred = plan.centred && rule.gradient != GradientRule::WithoutMean;

@@ -3,6 +3,7 @@
 //! Each enum is one decision: its default is PyTorch's, every other value is some real layer's, or a bug that some real
 //! layer had.
 
+use super::running::Average;
 use crate::arithmetic::{EpsPlace, Format, RunningQuantity, Scale};
 
 /// The choices of a normalization layer and of its momentum update.
@@ -46,6 +47,12 @@ pub struct Rule {
     pub running_biased: bool,
     /// The values that Bessel's correction of the running variance counts.
     pub bessel: BesselCount,
+    /// Of one value Bessel's correction is 1 instead of 1/0.
+    pub bessel_guarded: bool,
+    /// How the running statistics are kept.
+    pub average: Average,
+    /// A debiased average takes this many batches more for gathered.
+    pub debias_offset: i64,
     /// What is averaged in `running_var`.
     pub running: RunningQuantity,
     /// The running statistics see the first half of the batch's samples alone.
@@ -177,6 +184,8 @@ pub enum OneValue {
     EveryBatchOfOneRefused,
     /// Refused, in evaluation too.
     RefusedInEvaluation,
+    /// Passed on: y = x, and nothing moves.
+    PassedOn,
 }
 
 /// What normalizes in training, where there are running statistics.
@@ -325,4 +334,14 @@ pub enum FoldingRule {
     WithoutMean,
     /// conv_bias − running_mean·f + bias.
     BiasUnscaled,
+}
+
+impl MomentumSense {
+    /// The other sense.
+    pub fn flipped(self) -> MomentumSense {
+        match self {
+            MomentumSense::OfNew => MomentumSense::OfOld,
+            MomentumSense::OfOld => MomentumSense::OfNew,
+        }
+    }
 }

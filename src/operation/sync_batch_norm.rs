@@ -11,7 +11,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BatchNorm, BesselCount, Call, Definition, Dialect, Plan, Refusal, RefusalKind, Refused, Rule, Signature, json_float,
+    BatchNorm, BatchNormDialect, BesselCount, Call, Definition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
+    json_float,
 };
 
 /// Synchronized batch norm's hyper-parameters.
@@ -53,6 +54,7 @@ impl Definition for SyncBatchNorm {
 
 impl SyncBatchNorm {
     fn whole(&self) -> BatchNorm {
-        BatchNorm { spatial_dims: None, eps: self.eps, momentum: self.momentum, dialect: Dialect::Pytorch }
+        let dialect = BatchNormDialect::Pytorch;
+        BatchNorm { spatial_dims: None, eps: self.eps, momentum: self.momentum, dialect }
     }
 }

@@ -16,8 +16,8 @@ use crate::arithmetic::format::power_of_two;
 use crate::arithmetic::{Real, Truth};
 use crate::case::{Flag, Step};
 use crate::operation::{
-    BatchNorm, Dialect, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, Mode, Normalize, Operation, RmsNorm,
-    WeightNorm,
+    BatchNorm, BatchNormDialect, Dialect, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, Mode, Normalize,
+    Operation, RmsNorm, WeightNorm,
 };
 use crate::tensor::{Tensor, Tensors};
 
@@ -178,7 +178,7 @@ fn instance_norm(eps: f64) -> Operation {
 }
 
 fn batch_norm(eps: f64, spatial_dims: Option<u8>) -> Operation {
-    Operation::BatchNorm(BatchNorm { spatial_dims, eps, momentum: Some(0.5), dialect: Dialect::Pytorch })
+    Operation::BatchNorm(BatchNorm { spatial_dims, eps, momentum: Some(0.5), dialect: BatchNormDialect::Pytorch })
 }
 
 fn layer_norm(eps: f64, normalized_shape: Vec<usize>) -> Operation {

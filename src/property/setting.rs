@@ -11,8 +11,8 @@ use crate::arithmetic::format::power_of_two;
 use crate::case::values::Values;
 use crate::case::{Layout, Step};
 use crate::operation::{
-    BatchNorm, ConvBatchNormFold, CrossMapLrn, Dialect, FrozenBatchNorm, GroupNorm, InstanceNorm, LayerNorm,
-    LocalResponseNorm, Mode, Normalize, Operation, Renorm, RmsNorm, SpectralNorm, SyncBatchNorm, WeightNorm,
+    BatchNorm, BatchNormDialect, ConvBatchNormFold, CrossMapLrn, Dialect, FrozenBatchNorm, GroupNorm, InstanceNorm,
+    LayerNorm, LocalResponseNorm, Mode, Normalize, Operation, Renorm, RmsNorm, SpectralNorm, SyncBatchNorm, WeightNorm,
 };
 use crate::tensor::{Tensor, Tensors};
 
@@ -90,6 +90,7 @@ impl Setting {
         let operation = match name {
             "batch_norm" => {
                 mode = Mode::Train;
+                let dialect = BatchNormDialect::Pytorch;
                 Operation::BatchNorm(BatchNorm { spatial_dims: Some(1), eps, momentum, dialect })
             }
             "sync_batch_norm" => {

@@ -6,7 +6,7 @@ use super::{decimal, hexadecimal};
 use crate::arithmetic::{DataType, Factor};
 use crate::case::Step;
 use crate::judge::{Expected, Worst};
-use crate::operation::{Operation, Plan, Source as Statistics};
+use crate::operation::{Average, Operation, Plan, Source as Statistics};
 use crate::tensor::{Tensor, Tensors};
 
 /// Above this many elements the tensors are read from the file, if there is one.
@@ -127,13 +127,16 @@ fn formula(operation: &Operation, plan: &Plan, tensors: &Tensors, name: &str) ->
                 "output" => {
                     lines.push(match plan.source {
                         Statistics::Input => format!("mean, var = input.mean({axes}), input.var({axes})"),
-                        Statistics::Stored => "mean, var = running_mean, running_var".to_owned(),
+                        Statistics::Stored if plan.keeping.reads_as_stored() => {
+                            "mean, var = running_mean, running_var".to_owned()
+                        }
+                        _ => return None,
                     });
                     let affine = parameters(&by_channel);
                     let centred = format!("(input - mean{by_channel})");
                     lines.push(format!("result = {centred} / np.sqrt(var + {eps}){by_channel}{affine}"));
                 }
-                "running_mean" | "running_var" => {
+                "running_mean" | "running_var" if plan.keeping.average == Average::Exponential => {
                     let Some(factor) = plan.update else { return Some(vec![format!("result = {name}")]) };
                     let momentum = match factor {
                         Factor::Reciprocal(batches) => format!("1 / {batches}"),
@@ -142,7 +145,7 @@ fn formula(operation: &Operation, plan: &Plan, tensors: &Tensors, name: &str) ->
                     let of_batch = if name == "running_mean" {
                         format!("input.mean({axes})")
                     } else {
-                        format!("input.var({axes}, ddof=1)")
+                        format!("input.var({axes}, ddof={})", plan.keeping.degrees_of_freedom)
                     };
                     lines.push(format!("momentum = {momentum}"));
                     lines.push(format!("result = (1 - momentum) * {name} + momentum * {of_batch}"));

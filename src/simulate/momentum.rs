@@ -4,14 +4,9 @@
 //! weight of the new batch; Keras, Flax, ONNX and their kin name the decay d = 1 − m, the weight of the old value. For
 //! another batch size, the window in samples stays if (1 − m') = (1 − m)^(B'/B): so many updates replace one.
 
-/// Which weight is called momentum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
-    /// The new batch's.
-    New,
-    /// The old value's.
-    Old,
-}
+use std::sync::LazyLock;
+
+use crate::operation::{Average, BatchNormDialect, MomentumSense};
 
 /// A framework's running statistics.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,45 +16,74 @@ pub struct Framework {
     /// What it calls the hyper-parameter.
     pub parameter: &'static str,
     /// Which weight that is.
-    pub weight: Weight,
+    pub weight: MomentumSense,
     /// Its default.
     pub default: Option<f64>,
     /// Whether the running variance averages the variance over n − 1.
     pub unbiased: bool,
     /// What else one should know.
     pub note: &'static str,
+    /// The dialect of batch norm that has its conventions, if one has.
+    pub dialect: Option<BatchNormDialect>,
 }
 
-macro_rules! frameworks {
-    ($($name:literal $parameter:literal $weight:ident $default:expr, $unbiased:literal, $note:literal;)*) => {
-        /// The frameworks.
-        pub const FRAMEWORKS: &[Framework] = &[$(Framework {
-            name: $name,
-            parameter: $parameter,
-            weight: Weight::$weight,
-            default: $default,
-            unbiased: $unbiased,
-            note: $note,
-        }),*];
+/// Every framework: those of the dialects of batch norm, and some that have no dialect of their own.
+pub static FRAMEWORKS: LazyLock<Vec<Framework>> = LazyLock::new(|| {
+    let dialects = BatchNormDialect::ALL.iter().copied().map(of_dialect);
+    dialects.chain(OTHERS).collect()
+});
+
+/// Those without a dialect: MLX and tinygrad have PyTorch's conventions but no counter, MindSpore's two have each other's.
+const OTHERS: [Framework; 3] = [
+    Framework {
+        name: "mlx",
+        parameter: "momentum",
+        weight: MomentumSense::OfNew,
+        default: Some(0.1),
+        unbiased: true,
+        note: "",
+        dialect: None,
+    },
+    Framework {
+        name: "tinygrad",
+        parameter: "momentum",
+        weight: MomentumSense::OfNew,
+        default: Some(0.1),
+        unbiased: true,
+        note: "",
+        dialect: None,
+    },
+    Framework {
+        name: "mindspore",
+        parameter: "momentum",
+        weight: MomentumSense::OfOld,
+        default: Some(0.9),
+        unbiased: false,
+        note: "This is nn.BatchNorm; mint.nn has PyTorch's sense.",
+        dialect: None,
+    },
+];
+
+fn of_dialect(dialect: BatchNormDialect) -> Framework {
+    let conventions = dialect.conventions();
+    let note = match conventions.average {
+        Average::Exponential => "",
+        Average::Debiased => "It divides by 1 − dᵗ, so the first batch counts in full.",
+        Average::DebiasedWhenRead => "Evaluation divides by 1 − dᵗ, though the variance starts at 1.",
+        Average::FirstReplaces => "The first batch counts in full, and training normalizes with the average.",
+        Average::Unnormalized => {
+            "It divides by the weight gathered, 1 + λ + … + λᵗ⁻¹, so the first batch counts in full."
+        }
     };
-}
-
-frameworks! {
-    "pytorch" "momentum" New Some(0.1), true, "";
-    "mlx" "momentum" New Some(0.1), true, "";
-    "candle" "momentum" New Some(0.1), true, "";
-    "tinygrad" "momentum" New Some(0.1), true, "";
-    "burn" "momentum" New Some(0.1), false, "";
-    "cudnn" "exponentialAverageFactor" New None, true, "";
-    "keras" "momentum" Old Some(0.99), false, "";
-    "flax" "momentum" Old Some(0.99), false, "";
-    "haiku" "decay_rate" Old None, false, "It divides by 1 − dᵗ, so the first batch counts in full.";
-    "equinox" "momentum" Old Some(0.99), false, "";
-    "onnx" "momentum" Old Some(0.9), false, "";
-    "mxnet" "momentum" Old Some(0.9), false, "";
-    "paddle" "momentum" Old Some(0.9), false, "";
-    "mindspore" "momentum" Old Some(0.9), false, "This is nn.BatchNorm; mint.nn has PyTorch's sense.";
-    "caffe" "moving_average_fraction" Old Some(0.999), true, "It divides by 1 − λᵗ, so the first batch counts in full.";
+    Framework {
+        name: conventions.name,
+        parameter: conventions.parameter,
+        weight: conventions.momentum,
+        default: conventions.default_momentum,
+        unbiased: conventions.running_degrees_of_freedom == 1,
+        note,
+        dialect: Some(dialect),
+    }
 }
 
 impl Framework {
@@ -71,8 +95,8 @@ impl Framework {
     /// Its parameter as the weight of the new batch, and back: either way the same.
     pub fn weight_of_new(&self, value: f64) -> f64 {
         match self.weight {
-            Weight::New => value,
-            Weight::Old => 1.0 - value,
+            MomentumSense::OfNew => value,
+            MomentumSense::OfOld => 1.0 - value,
         }
     }
 }
@@ -110,14 +134,34 @@ mod tests {
 
     #[test]
     fn there_and_back_is_where_one_was() {
-        for from in FRAMEWORKS {
-            for to in FRAMEWORKS {
+        for from in FRAMEWORKS.iter() {
+            for to in FRAMEWORKS.iter() {
                 let there = convert(0.25, from, to, 32.0, 4.0);
                 // A decay near 1 leaves its weight of the new batch, 0.035, with an error of 2⁻⁵⁴, 14 units of it; that and a
                 // dozen roundings of the two powers come back as at most three times as much of 0.25.
                 let back = convert(there, to, from, 4.0, 32.0);
                 assert_relative_eq!(back, 0.25, max_relative = 3.0 * 26.0 * f64::EPSILON / 2.0);
             }
+        }
+    }
+
+    /// The defaults of one framework are, in another's terms, what that one's documentation has beside it.
+    #[test]
+    fn defaults_go_over_into_each_other() {
+        let framework = |name| Framework::from_name(name).expect("a framework");
+        for (from, to, value) in [
+            ("keras", "pytorch", 0.01),
+            ("tensorflow", "burn", 0.01),
+            ("onnx", "pytorch", 0.1),
+            ("caffe", "cudnn", 0.001),
+            ("pytorch", "equinox_ema", 0.9),
+            ("candle", "haiku", 0.9),
+            ("mxnet", "paddle", 0.9),
+        ] {
+            let from = framework(from);
+            let converted = convert(from.default.expect("a default"), from, framework(to), 1.0, 1.0);
+            // One subtraction from 1: half a unit in the last place of 1.
+            assert!((converted - value).abs() <= f64::EPSILON, "{} to {to}: {converted}", from.name);
         }
     }
 

@@ -7,7 +7,7 @@ use super::{Fault, Hello, Subject};
 use crate::arithmetic::{Accumulator, DataType, Format, Machine, Program, VarianceMethod};
 use crate::case::{Answer, COUNTER, Request, Step};
 use crate::judge::Expected;
-use crate::operation::{Call, Operation, Rule, WeightReading};
+use crate::operation::{Call, Operation, Rule, WeightReading, dialects_of};
 use crate::tensor::{Tensor, Tensors};
 
 /// A subject that is compiled in.
@@ -61,6 +61,7 @@ impl Subject for Builtin {
 
 /// What a program that follows `recipe` answers.
 pub fn answer(step: &Step, recipe: &Recipe) -> Answer {
+    let recipe = &recipe.on(&step.operation);
     let wide = recipe.wide || step.tensors["input"].dtype() == DataType::F64;
     if wide { computed::<f64>(step, recipe) } else { computed::<f32>(step, recipe) }
 }
@@ -140,6 +141,13 @@ fn reference(step: &Step) -> Answer {
     }
 }
 
+/// Every dialect of every operation that has more than PyTorch's.
+fn with_dialects() -> impl Iterator<Item = (String, Vec<String>)> {
+    let all = Operation::NAMES.iter().map(|&name| (name, dialects_of(name)));
+    let more = all.filter(|(_, dialects)| dialects.len() > 1);
+    more.map(|(name, dialects)| (name.to_owned(), dialects.into_iter().map(str::to_owned).collect()))
+}
+
 fn hello(name: &str) -> Hello {
     Hello {
         name: name.to_owned(),
@@ -147,7 +155,7 @@ fn hello(name: &str) -> Hello {
         device: "cpu".to_owned(),
         operations: Operation::NAMES.iter().map(|&name| name.to_owned()).collect(),
         dtypes: DataType::FLOATS.to_vec(),
-        dialects: BTreeMap::new(),
+        dialects: with_dialects().collect(),
         options: ["gradients", "double_backward", "channels_last", "strided"].map(str::to_owned).to_vec(),
         arithmetic: None,
         details: BTreeMap::new(),

@@ -6,15 +6,15 @@
 use crate::arithmetic::{EpsPlace, Form, Order, Program, RunningQuantity, VarianceMethod};
 use crate::case::Flag;
 use crate::operation::{
-    BATCH, BesselCount, CENTRED, Centring, Cumulative, Elements, EpsValue, FAMILY, FoldingRule, GradientRule, Grouping,
-    IterationRule, MomentumSense, NormRule, OneValue, RUNNING, Rule, TrainingStatistics, Updates, WeightReading,
+    Average, BATCH, BesselCount, CENTRED, Centring, Cumulative, Elements, EpsValue, FAMILY, FoldingRule, GradientRule,
+    Grouping, IterationRule, NormRule, OneValue, Operation, RUNNING, Rule, TrainingStatistics, Updates, WeightReading,
     WindowRule,
 };
 
 /// How a compiled-in subject computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Recipe {
-    /// Its formula.
+    /// Its formula, for an operation whose dialect has PyTorch's rule.
     pub rule: Rule,
     /// Its order of operations.
     pub program: Program,
@@ -22,6 +22,7 @@ pub struct Recipe {
     pub wide: bool,
     /// What it keeps in the input's type if that is a half type, or else in f16.
     pub half: Half,
+    made: Made,
 }
 
 /// What a program keeps in half precision.
@@ -34,6 +35,38 @@ pub enum Half {
     Statistics,
     /// The sums that they are made of, term by term.
     Sums,
+}
+
+/// What a recipe makes of the rule of an operation's dialect.
+#[derive(Clone, Copy, Debug, Default)]
+enum Made {
+    /// It follows it.
+    #[default]
+    Pristine,
+    /// It edits it.
+    Edited(fn(&mut Recipe)),
+    /// It has its own, whatever is asked.
+    Fixed,
+}
+
+impl Recipe {
+    /// A program that follows `rule`, whatever dialect it is asked in.
+    pub fn of_rule(rule: Rule) -> Recipe {
+        Recipe { rule, made: Made::Fixed, ..Recipe::default() }
+    }
+
+    /// This recipe for an operation, whose dialect may have another rule than PyTorch's.
+    pub fn on(&self, operation: &Operation) -> Recipe {
+        match self.made {
+            Made::Fixed => *self,
+            Made::Pristine => Recipe { rule: operation.rule(), ..*self },
+            Made::Edited(edit) => {
+                let mut recipe = Recipe { rule: operation.rule(), ..Recipe::default() };
+                edit(&mut recipe);
+                recipe
+            }
+        }
+    }
 }
 
 /// A mistake that some real layer makes or made.
@@ -55,7 +88,7 @@ pub struct Bug {
 impl Bug {
     /// The recipe with this mistake and no other.
     pub fn recipe(&self) -> Recipe {
-        let mut recipe = Recipe::default();
+        let mut recipe = Recipe { made: Made::Edited(self.edit), ..Recipe::default() };
         (self.edit)(&mut recipe);
         recipe
     }
@@ -244,10 +277,10 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "momentum_flipped",
         flag: Flag::MomentumSense,
-        sentence: "its momentum weighs the old value instead of the new one",
+        sentence: "its momentum weighs the other of the old value and the new one",
         source: "pytorch/pytorch#15298, PaddlePaddle/Paddle#51120",
         operations: RUNNING,
-        edit: |recipe| recipe.rule.momentum = MomentumSense::OfOld,
+        edit: |recipe| recipe.rule.momentum = recipe.rule.momentum.flipped(),
     },
     Bug {
         name: "biased_running_var",
@@ -264,6 +297,54 @@ pub const BUGS: &[Bug] = &[
         source: "",
         operations: BATCH,
         edit: |recipe| recipe.rule.bessel = BesselCount::Samples,
+    },
+    Bug {
+        name: "unbiased_running_var",
+        flag: Flag::RunningVarBias,
+        sentence: "its running_var averages the unbiased variance where its dialect averages the biased one",
+        source: "",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.running_biased = false,
+    },
+    Bug {
+        name: "bessel_unguarded",
+        flag: Flag::BatchOne,
+        sentence: "Bessel's correction of one value is 1/0, and running_var NaN",
+        source: "candle-nn, src/batch_norm.rs",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.bessel_guarded = false,
+    },
+    Bug {
+        name: "average_plain",
+        flag: Flag::Debiasing,
+        sentence: "it keeps a plain moving average where its dialect debiases, sums or replaces",
+        source: "",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.average = Average::Exponential,
+    },
+    Bug {
+        name: "debias_late",
+        flag: Flag::Debiasing,
+        sentence: "it debiases with one batch too many",
+        source: "",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.debias_offset = 1,
+    },
+    Bug {
+        name: "pytorch_conventions",
+        flag: Flag::Dialect,
+        sentence: "it follows PyTorch's conventions whatever its dialect",
+        source: "",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule = Rule::default(),
+    },
+    Bug {
+        name: "one_value_refused",
+        flag: Flag::BatchOne,
+        sentence: "it refuses one value per channel where its dialect answers",
+        source: "",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.one_value = OneValue::Refused,
     },
     Bug {
         name: "running_standard_deviation",

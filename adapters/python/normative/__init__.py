@@ -51,7 +51,9 @@ ITEM_SIZE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}
 
 #: The tensors that an operation hands back beside its output, because a call changes them.
 STATE = {
-    "batch_norm": ("running_mean", "running_var", "num_batches_tracked"),
+    "batch_norm": (
+        "running_mean", "running_var", "hidden_mean", "hidden_var", "scale_factor", "num_batches_tracked",
+    ),
     "sync_batch_norm": ("running_mean", "running_var", "num_batches_tracked"),
     "instance_norm": ("running_mean", "running_var", "num_batches_tracked"),
     "spectral_norm": ("u", "v"),

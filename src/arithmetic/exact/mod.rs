@@ -179,17 +179,39 @@ impl Exact {
 /// ```
 pub fn mix(old: f64, new: &Exact, alpha: f64, divisor: i64) -> Exact {
     assert!(divisor > 0, "the divisor of a running average is positive, not {divisor}");
-    let (old, old_exponent) = odd_significand(old);
-    let (alpha, alpha_exponent) = odd_significand(alpha);
+    let alpha = odd_significand(alpha);
     // [(t − a·2^i)·old·D + (P + Q/√R)·a·2^i] / (t·D)
-    let (whole, part, grid) = align((IBig::from(divisor), 0), (IBig::from(alpha), alpha_exponent));
-    let kept = ((whole - part) * old * &new.divisor, grid + old_exponent);
-    let exponent = new.exponent + alpha_exponent;
-    let (kept, added, grid) = align(kept, (&new.rational * alpha, exponent));
-    let divisor = UBig::from(divisor.unsigned_abs()) * &new.divisor;
+    let (whole, part, grid) = align((IBig::from(divisor), 0), (IBig::from(alpha.0), alpha.1));
+    weighted(old, (whole - part, grid), new, (IBig::from(alpha.0), alpha.1), UBig::from(divisor.unsigned_abs()))
+}
+
+/// A running statistic after an update whose weight of the old value is given: `decay`·old + (1 − `decay`)·new.
+///
+/// # Panics
+/// Panics if `old` or `decay` is infinite or NaN.
+///
+/// ```
+/// use normative::arithmetic::{Format, exact::{ExactGroup, mix_of_old}};
+/// let group = ExactGroup::new([1.0, 2.0, 6.0], true);
+/// assert_eq!(mix_of_old(1.0, &group.mean(), 0.75).round(Format::F64), 1.5);
+/// ```
+pub fn mix_of_old(old: f64, new: &Exact, decay: f64) -> Exact {
+    let decay = odd_significand(decay);
+    let kept = (IBig::from(decay.0), decay.1);
+    let (whole, part, grid) = align((IBig::ONE, 0), kept.clone());
+    weighted(old, kept, new, (whole - part, grid), UBig::ONE)
+}
+
+/// (kept·old + added·new)/divisor, both weights on a power-of-two grid.
+fn weighted(old: f64, kept: (IBig, i32), new: &Exact, added: (IBig, i32), divisor: UBig) -> Exact {
+    let (old, old_exponent) = odd_significand(old);
+    let kept = (kept.0 * old * &new.divisor, kept.1 + old_exponent);
+    let exponent = new.exponent + added.1;
+    let (kept, sum, grid) = align(kept, (&new.rational * &added.0, exponent));
+    let divisor = divisor * &new.divisor;
     match &new.irrational {
-        None => Exact::ratio(kept + added, divisor, grid),
-        Some((irrational, root)) => Exact::surd((kept + added, grid), (irrational * alpha, exponent), root, divisor),
+        None => Exact::ratio(kept + sum, divisor, grid),
+        Some((irrational, root)) => Exact::surd((kept + sum, grid), (irrational * &added.0, exponent), root, divisor),
     }
 }
 

@@ -5,10 +5,10 @@ use crate::arithmetic::DataType;
 use crate::arithmetic::format::power_of_two;
 use crate::case::values::Values;
 use crate::case::{Flag, Step};
-use crate::operation::{BatchNorm, Dialect, Operation};
+use crate::operation::{BatchNorm, BatchNormDialect, Operation};
 
 pub(super) fn operation(spatial_dims: Option<u8>, eps: f64, momentum: Option<f64>) -> Operation {
-    Operation::BatchNorm(BatchNorm { spatial_dims, eps, momentum, dialect: Dialect::Pytorch })
+    Operation::BatchNorm(BatchNorm { spatial_dims, eps, momentum, dialect: BatchNormDialect::Pytorch })
 }
 
 pub(super) fn make(maker: &mut Maker) {

@@ -4,6 +4,7 @@
 //! break anyone's continuous integration.
 
 mod batch_norm;
+mod dialects;
 mod families;
 mod instance_norm;
 mod norms;
@@ -65,6 +66,7 @@ pub fn unflagged() -> Vec<Case> {
     instance_norm::make(&mut maker);
     norms::make(&mut maker);
     weights::make(&mut maker);
+    dialects::make(&mut maker);
     maker.cases
 }
 

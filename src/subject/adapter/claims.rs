@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::Finding;
 use crate::arithmetic::DataType;
-use crate::operation::{Dialect, Operation};
+use crate::operation::{Operation, dialects_of};
 use crate::subject::Hello;
 
 /// The options that there are.
@@ -80,7 +78,7 @@ fn dialects(hello: &Hello) -> Finding {
                 "claim both or neither",
             );
         }
-        let known = |name: &&String| serde_json::from_value::<Dialect>(Value::from(name.as_str())).is_ok();
+        let known = |name: &&String| dialects_of(operation).contains(&name.as_str());
         if let Some(unknown) = dialects.iter().find(|name| !known(name)) {
             return Finding::failed(
                 format!("it has the dialect {unknown:?} of {operation}, which would never be asked"),

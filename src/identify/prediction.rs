@@ -1,0 +1,89 @@
+//! What a rule makes of a call: the exact answer, and how far a good program may be from it.
+
+use crate::arithmetic::{Format, Law, Reference};
+use crate::case::{Answer, COUNTER, Declared, Step};
+use crate::judge::{accumulator, tracker};
+use crate::operation::{Call, Rule};
+use crate::tensor::{Tensor, Tensors};
+
+/// The answer of a rule.
+#[derive(Clone, Debug)]
+pub(super) enum Predicted {
+    /// It answers: value and bound of each element, and the counter.
+    Answers(Tensors<Vec<Element>>, Option<i64>),
+    /// It refuses.
+    Refuses,
+}
+
+/// An element of a predicted answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Element {
+    /// The exact value.
+    pub value: f64,
+    /// The largest error of a good program.
+    pub bound: f64,
+}
+
+impl Predicted {
+    /// The answer of a two-pass, updating or folded program that follows `rule`.
+    pub fn of(step: &Step, rule: &Rule) -> Predicted {
+        Predicted::under(step, rule, Law::GOOD[Law::GOOD.len() - 1])
+    }
+
+    /// The answer of a program under `law`.
+    pub fn under(step: &Step, rule: &Rule, law: Law) -> Predicted {
+        let shapes = step.descriptions();
+        let call = Call { mode: step.mode, tensors: &shapes, num_batches_tracked: step.num_batches_tracked() };
+        let Ok(plan) = step.operation.plan(&call, rule) else { return Predicted::Refuses };
+        let values = step.values(|x| x);
+        let declared = Declared::default();
+        let own = accumulator(step.tensors["input"].dtype(), &declared);
+        let truths = step.operation.forward(&Reference, &plan, &values, rule);
+        let bounds = step.operation.forward(&tracker(law, own, &declared), &plan, &values, rule).tensors;
+        let tensors = truths.tensors.into_iter().map(|(name, output)| {
+            let format = step.output_dtype(&name).format().expect("outputs are floating-point");
+            let errors = bounds[&name].values.iter().map(|tracked| tracked.error);
+            let elements = output.values.iter().zip(errors).map(|(truth, error)| {
+                let value = truth.value.hi;
+                Element { value, bound: stored(error, value, format, own) }
+            });
+            (name, elements.collect())
+        });
+        Predicted::Answers(tensors.collect(), truths.num_batches_tracked)
+    }
+
+    /// How far an answer lies from this one in the tensors `compared`, in bounds: at most 1 for a good program.
+    pub fn distance(&self, answer: &Answer, compared: &[&str]) -> f64 {
+        let (tensors, counter, answers) = match (self, answer) {
+            (Predicted::Refuses, Answer::Refused { .. }) => return 0.0,
+            (Predicted::Answers(tensors, counter), Answer::Tensors(answers)) => (tensors, counter, answers),
+            _ => return f64::INFINITY,
+        };
+        let counted = answers.get(COUNTER).and_then(Tensor::as_counter);
+        if compared.contains(&COUNTER) && counted.is_some() && counted != *counter {
+            return f64::INFINITY;
+        }
+        let mut largest: f64 = 0.0;
+        for (name, elements) in tensors.iter().filter(|(name, _)| compared.contains(&name.as_str())) {
+            let Some(answer) = answers.get(name) else { continue };
+            for (index, &Element { value, bound }) in elements.iter().enumerate() {
+                let actual = answer.get(index);
+                if actual == value || actual.is_nan() && value.is_nan() {
+                    continue;
+                }
+                let multiple = (actual - value).abs() / bound;
+                largest = largest.max(if multiple.is_nan() { f64::INFINITY } else { multiple });
+            }
+        }
+        largest
+    }
+}
+
+/// The bound of a value once it is stored: see [`crate::judge::Bounds::stored`].
+fn stored(error: f64, value: f64, format: Format, accumulator: Format) -> f64 {
+    if format == accumulator {
+        return error + 4.0 * format.half_subnormal();
+    }
+    let u = format.unit_roundoff();
+    error * (1.0 + u) + u * value.abs() + format.half_subnormal()
+}
