@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::thread;
 
+use super::forever::Until;
 use super::options::{Level, ReportOptions, RunOptions, SelectionOptions};
 use super::progress::Progress;
 use crate::case::Case;
@@ -35,12 +37,13 @@ pub(super) fn start(asked: &Asked, options: &RunOptions) -> Result<Pool<'static>
 }
 
 /// Has the subject answer `cases`, and adds the verdicts to the report. A subject that does not start is in the report
-/// as one that was given up; one that does can be asked more.
+/// as one that was given up; one that does can be asked more, until `until` is over.
 pub(super) fn judge(
     report: &mut Report,
     asked: &Asked,
     options: &RunOptions,
     cases: &[&Case],
+    until: Option<&Until>,
 ) -> Option<Pool<'static>> {
     let mut pool = match start(asked, options) {
         Ok(pool) => pool,
@@ -51,9 +54,13 @@ pub(super) fn judge(
             return None;
         }
     };
+    if let Some(until) = until.cloned() {
+        pool.stop_when(Arc::new(move || until.is_over()));
+    }
     let progress = Progress::new("cases", cases.len());
     let (verdicts, runs) = check(&mut pool, cases, &|done| progress.tell(done));
     report.add_runs(asked.clone(), &pool, cases, verdicts, runs);
+    report.stopped = report.not_run > 0 && report.gave_up.is_none();
     Some(pool)
 }
 

@@ -21,7 +21,7 @@ pub mod statistic;
 mod symmetry;
 mod trial;
 
-pub use check::{QUICK_ROUNDS, ROUNDS, caught_by, check, matrix};
+pub use check::{QUICK_ROUNDS, ROUNDS, caught_by, check, check_drawn, matrix};
 pub use promise::{Axis, Promises, Sign, promises};
 
 use crate::arithmetic::DataType;

@@ -79,6 +79,12 @@ impl Expectations {
         Ok(Expectations { list: KnownList::load(path)?, path: path.to_owned(), recordings: None, universe })
     }
 
+    /// Whether it expects this failure.
+    pub fn expects(&self, verdict: &Verdict) -> bool {
+        let tensor = verdict.worst.as_ref().map(|worst| worst.tensor.as_str());
+        self.covers(verdict) && self.list.matches(&verdict.case, tensor).is_some()
+    }
+
     fn covers(&self, verdict: &Verdict) -> bool {
         let beside = |names: &Vec<String>| verdict.recording.as_ref().is_some_and(|name| names.contains(name));
         self.recordings.as_ref().is_none_or(beside)
