@@ -206,7 +206,7 @@ fn train(model: &mut Model, layer: &mut Layer, batch: Batch) -> Result<(), TestC
 }
 
 proptest! {
-    #![proptest_config(config(48, Some("proptest-regressions/momentum.txt")))]
+    #![proptest_config(config(48, Some("proptest-regressions/parts.txt")))]
 
     /// Without a momentum the running mean is the mean of all values, however they are cut into batches of one size. The
     /// running variance is not: what differs between the batches it never sees.
