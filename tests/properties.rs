@@ -155,6 +155,7 @@ fn every_law_catches_a_planted_bug_or_a_subject_made_for_it() {
     assert_eq!(missed, BTreeSet::from(beyond));
 }
 
+#[cfg(feature = "cli")]
 fn normative(arguments: &[&str]) -> (i32, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("normative"));
@@ -162,6 +163,7 @@ fn normative(arguments: &[&str]) -> (i32, String) {
     (output.status.code().expect("an exit status"), String::from_utf8(output.stdout).expect("text"))
 }
 
+#[cfg(feature = "cli")]
 #[test]
 fn a_broken_law_is_reported_with_its_numbers() {
     let only = "property-mean-square-layer_norm-f32";
@@ -179,6 +181,7 @@ fn a_broken_law_is_reported_with_its_numbers() {
     assert_eq!(status, 2);
 }
 
+#[cfg(feature = "cli")]
 #[test]
 fn laws_can_be_listed_and_shown() {
     let (status, text) = normative(&["list", "properties"]);

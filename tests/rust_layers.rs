@@ -59,6 +59,40 @@ impl<const EPS_OUTSIDE: bool> Layer for Rms<EPS_OUTSIDE> {
 /// Batch norm of bfloat16 in f32; `MOMENTUM_OF_OLD` is a mistake.
 struct Batch<const MOMENTUM_OF_OLD: bool>;
 
+/// Batch norm of doubles that keeps running statistics; `BIASED` is a mistake that only they show.
+struct Running<const BIASED: bool>;
+
+impl<const BIASED: bool> Layer for Running<BIASED> {
+    type Operation = BatchNorm;
+    type Element = f64;
+
+    fn call(&self, norm: &BatchNorm, call: &LayerCall<'_, f64>) -> Result<LayerAnswer, Refusal> {
+        let (input, train) = (call.input().into_owned(), call.is_training());
+        let (Some(mean), Some(variance)) = (call.get("running_mean"), call.get("running_var")) else {
+            return Err(Refusal::new(RefusalKind::Other, "it keeps running statistics"));
+        };
+        let (mut mean, mut variance, mut output) = (mean.into_owned(), variance.into_owned(), input.clone());
+        let batches = call.num_batches_tracked().unwrap_or(0) + i64::from(train);
+        let m = norm.momentum.unwrap_or(1.0 / batches as f64);
+        for c in 0..input.shape()[1] {
+            let x = input.index_axis(Axis(1), c);
+            let n = x.len() as f64;
+            let (mut center, mut spread) = (mean[[c]], variance[[c]]);
+            if train {
+                center = x.sum() / n;
+                spread = x.mapv(|x| (x - center).powi(2)).sum() / n;
+                let kept = if BIASED { spread } else { spread * n / (n - 1.0) };
+                mean[[c]] += m * (center - mean[[c]]);
+                variance[[c]] += m * (kept - variance[[c]]);
+            }
+            let scale = 1.0 / (spread + norm.eps).sqrt();
+            output.index_axis_mut(Axis(1), c).mapv_inplace(|x| (x - center) * scale);
+        }
+        let answer = LayerAnswer::new(output).with("running_mean", mean).with("running_var", variance);
+        Ok(answer.with_num_batches_tracked(batches))
+    }
+}
+
 impl<const MOMENTUM_OF_OLD: bool> Layer for Batch<MOMENTUM_OF_OLD> {
     type Operation = BatchNorm;
     type Element = bf16;
@@ -149,6 +183,23 @@ fn running_statistics_are_judged_in_sequences() {
     assert!(status == Status::Conformant && passed >= 14, "{status:?} {passed}");
     let flipped = Check::of(&Batch::<true>).only("batch_norm-bf16-*momentum-0.1").run();
     assert_eq!(flipped.verdicts[0].nearest_bug.expect("a known mistake").name, "momentum_flipped");
+}
+
+#[test]
+fn statistics_are_asked_for_too() {
+    let check =
+        |seed| Check::of(&Running::<false>).only("statistic-*-batch_norm-f64").skip("*-standardized-*").seed(seed);
+    let skipped = check(1).skip("*-variance-*").run();
+    assert_eq!((skipped.status(), skipped.summary().pass), (Status::Conformant, 8));
+    let biased = Check::of(&Running::<true>).only("statistic-*-batch_norm-f64").run();
+    assert_eq!(biased.status(), Status::NotConformant);
+    let failed = |name: &str| {
+        let verdict = biased.verdicts.iter().find(|verdict| verdict.case == format!("statistic-{name}-batch_norm-f64"));
+        verdict.unwrap_or_else(|| panic!("{name} was not asked")).counts(false)
+    };
+    assert!(
+        failed("running_var") && failed("running_var_fit") && !failed("running_mean") && !failed("cumulative_mean")
+    );
 }
 
 #[test]

@@ -78,6 +78,7 @@ fn the_table_keeps_its_promises() {
 }
 
 /// `check` runs them, says what was found, and names a command that tells more.
+#[cfg(feature = "cli")]
 #[test]
 fn a_statistic_is_judged_and_shown_on_the_command_line() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -11,12 +11,14 @@ use crate::arithmetic::{DataType, Format};
 #[derive(Clone, Debug)]
 pub struct Values {
     generator: ChaCha8Rng,
+    /// What is drawn instead, where it was said.
+    choices: Option<std::vec::IntoIter<u64>>,
 }
 
 impl Values {
     /// The values of a seed.
     pub fn new(seed: u64) -> Values {
-        Values { generator: ChaCha8Rng::seed_from_u64(seed) }
+        Values { generator: ChaCha8Rng::seed_from_u64(seed), choices: None }
     }
 
     /// The values that belong to a name, such as a case's.
@@ -28,10 +30,23 @@ impl Values {
         Values::new(hash)
     }
 
+    /// The values that come of these draws, and of 0 once they are used up: the first of each choice. Whoever makes the
+    /// draws smaller or fewer makes what is drawn simpler.
+    pub fn chosen(draws: &[u64]) -> Values {
+        Values { choices: Some(draws.to_vec().into_iter()), ..Values::new(0) }
+    }
+
+    fn next(&mut self) -> u64 {
+        match &mut self.choices {
+            Some(choices) => choices.next().unwrap_or(0),
+            None => self.generator.next_u64(),
+        }
+    }
+
     /// An integer in 0..bound.
     pub fn below(&mut self, bound: usize) -> usize {
         // The bias of the remainder, below bound/2⁶⁴, does not matter to a test input.
-        (self.generator.next_u64() % bound.max(1) as u64) as usize
+        (self.next() % bound.max(1) as u64) as usize
     }
 
     /// One of `choices`.
@@ -41,12 +56,12 @@ impl Values {
 
     /// A multiple of 2⁻²⁰ in [0, 1).
     pub fn uniform(&mut self) -> f64 {
-        (self.generator.next_u64() >> 44) as f64 * power_of_two(-20)
+        (self.next() >> 44) as f64 * power_of_two(-20)
     }
 
     /// −1 or 1.
     pub fn sign(&mut self) -> f64 {
-        if self.generator.next_u64() & 1 == 0 { -1.0 } else { 1.0 }
+        if self.next() & 1 == 0 { -1.0 } else { 1.0 }
     }
 
     /// Nearly normal with mean 0 and variance 1: the sum of twelve uniform values less 6 (Irwin and Hall). A multiple of
@@ -85,6 +100,13 @@ pub fn held(dtype: DataType, value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chosen_values_are_those_of_the_draws() {
+        let mut values = Values::chosen(&[7, 1 << 63, 1]);
+        assert_eq!((values.below(5), values.uniform(), values.sign()), (2, 0.5, 1.0));
+        assert_eq!((values.below(5), values.pick(&[0.25, 0.5]), values.sign()), (0, 0.25, -1.0));
+    }
 
     /// Changing these values changes every case that is made from them.
     #[test]

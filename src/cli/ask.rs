@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::thread;
 
+use super::forever::Until;
 use super::options::{Level, ReportOptions, RunOptions, SelectionOptions};
 use super::progress::Progress;
 use crate::case::Case;
@@ -42,12 +44,13 @@ pub(super) fn spoken<'a>(pool: &Pool<'_>, cases: &[&'a Case]) -> Vec<&'a Case> {
 }
 
 /// Has the subject answer `cases`, and adds the verdicts to the report. A subject that does not start is in the report
-/// as one that was given up; one that does can be asked more.
+/// as one that was given up; one that does can be asked more, until `until` is over.
 pub(super) fn judge(
     report: &mut Report,
     asked: &Asked,
     options: &RunOptions,
     cases: &[&Case],
+    until: Option<&Until>,
 ) -> Option<Pool<'static>> {
     let mut pool = match start(asked, options) {
         Ok(pool) => pool,
@@ -59,9 +62,13 @@ pub(super) fn judge(
         }
     };
     let cases = &spoken(&pool, cases);
+    if let Some(until) = until.cloned() {
+        pool.stop_when(Arc::new(move || until.is_over()));
+    }
     let progress = Progress::new("cases", cases.len());
     let (verdicts, runs) = check(&mut pool, cases, &|done| progress.tell(done));
     report.add_runs(asked.clone(), &pool, cases, verdicts, runs);
+    report.stopped = report.not_run > 0 && report.gave_up.is_none();
     Some(pool)
 }
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::forever::{self, Until};
 use super::goldens::{Goldens, default_folder, known};
-use super::options::{JudgingOptions, ReportOptions, RunOptions, SelectionOptions, SubjectOptions};
+use super::options::{ForeverOptions, JudgingOptions, ReportOptions, RunOptions, SelectionOptions, SubjectOptions};
 use super::output::{Colors, publish, warn, write_file};
 use super::{Stop, ask};
 use crate::case::{Case, Flag, catalogue};
@@ -31,6 +32,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     judging: JudgingOptions,
     #[command(flatten)]
+    forever: ForeverOptions,
+    #[command(flatten)]
     report: ReportOptions,
     /// The folder for counterexamples, one file for each failing case, the smallest first; as many as --errors says.
     #[arg(long, value_name = "DIR", default_value = "normative-failures")]
@@ -43,6 +46,7 @@ Examples:
   normative check --subject ./my_layer --only 'layer_norm-f32-*' --level quick
   normative check --subject ./my_layer --write-known known.toml
   normative check --subject ./my_layer --known known.toml
+  normative check --subject ./my_layer --level forever --seconds 3600 --evidence my_layer.json
   normative check --builtin unbiased_variance --format json --report report.json";
 
 /// # Errors
@@ -52,6 +56,10 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
     let mut report = Report { seed: judging.seed, strict: judging.strict, ..Report::default() };
     let properties = property::cells().map(|cell| (cell.name(), cell.property.flags.to_vec()));
     let laws: Vec<(String, Vec<Flag>)> = properties.chain(property::statistic::named()).collect();
+    let until = Until::of(&arguments.forever, selection.level)?;
+    if until.is_some() && !laws.iter().any(|(name, flags)| selection.picks_law(name, flags)) {
+        return Err(Stop::usage("--level forever draws new values for laws, and the other options leave no law"));
+    }
     let (expectations, mut pool) = match subject.asked() {
         Some(asked) => {
             let cases = catalogue::cases();
@@ -64,11 +72,14 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
                 ));
             }
             let expectations = expectations(judging, cases.iter())?;
-            (expectations, ask::judge(&mut report, &asked, &arguments.run, &picked))
+            (expectations, ask::judge(&mut report, &asked, &arguments.run, &picked, until.as_ref()))
         }
-        None => check_itself(arguments, &mut report, &laws)?,
+        None => check_itself(arguments, &mut report, &laws, until.as_ref())?,
     };
-    ask::try_laws(&mut report, &mut pool, selection);
+    match &until {
+        None => ask::try_laws(&mut report, &mut pool, selection),
+        Some(until) => forever::rounds(&mut report, &mut pool, selection, &arguments.forever, &expectations, until)?,
+    }
     let draft = report.apply(&expectations);
     if let Some(path) = &judging.write_known {
         write_file(path, &draft.write(Key::Known))?;
@@ -85,6 +96,7 @@ fn check_itself(
     arguments: &Arguments,
     report: &mut Report,
     laws: &[(String, Vec<Flag>)],
+    until: Option<&Until>,
 ) -> Result<(Vec<Expectations>, Option<Pool<'static>>), Stop> {
     let folder = default_folder();
     let goldens = Goldens::below(&folder).or_quick();
@@ -93,7 +105,7 @@ fn check_itself(
     let mut expectations = expectations(&arguments.judging, all())?;
     goldens.judge(report, &arguments.selection, &mut expectations);
     let cases: Vec<&Case> = catalogue::cases().iter().filter(|case| arguments.selection.picks(case)).collect();
-    let pool = ask::judge(report, &Asked::Builtin("reference".to_owned()), &arguments.run, &cases);
+    let pool = ask::judge(report, &Asked::Builtin("reference".to_owned()), &arguments.run, &cases, until);
     Ok((expectations, pool))
 }
 

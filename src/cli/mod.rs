@@ -4,6 +4,7 @@ mod adapter;
 mod ask;
 mod check;
 mod convert;
+mod forever;
 mod goldens;
 mod identify;
 mod list;

@@ -1,6 +1,6 @@
 //! Options that several commands share.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,7 +69,8 @@ pub(super) struct SelectionOptions {
     /// The K-th of N parts, K from 1. A case belongs to a part by a hash of its name, so it stays there when others come.
     #[arg(long, value_name = "K/N", value_parser = shard)]
     pub shard: Option<Shard>,
-    /// How much: `quick` is the required cases of at most 512 elements, all steps and tensors together.
+    /// How much: `quick` is the required cases of at most 512 elements, all steps and tensors together; `forever` goes on
+    /// with new values for the laws (check alone).
     #[arg(long, value_enum, default_value_t = Level::Full, value_name = "LEVEL")]
     pub level: Level,
     /// Only cases of this dialect, a set of conventions [default: those that the subject speaks].
@@ -112,8 +113,7 @@ pub(super) enum Level {
     /// Every case.
     #[default]
     Full,
-    /// Until it is stopped.
-    #[value(hide = true)]
+    /// Every case, and then laws on new values, round after round, until one fails or it is stopped (check alone).
     Forever,
 }
 
@@ -133,6 +133,21 @@ pub(super) struct JudgingOptions {
     /// The seed of the values that laws are tried on (`normative list properties`); it changes no case.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+}
+
+/// When what has no end is to end, and what it starts from.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "With --level forever")]
+pub(super) struct ForeverOptions {
+    /// Stops after this time; Ctrl-C stops it too, and the report follows.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub seconds: Option<Duration>,
+    /// Stops after this many rounds.
+    #[arg(long, value_name = "N")]
+    pub rounds: Option<NonZeroU64>,
+    /// Adds to the evidence of the runs before, kept in this file; made where it is not there.
+    #[arg(long, value_name = "FILE")]
+    pub evidence: Option<PathBuf>,
 }
 
 /// Where the report goes.

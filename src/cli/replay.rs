@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
     if arguments.subject.asked().is_none() {
         warn(&format!("asking {}", asked.option()));
     }
-    ask::judge(&mut report, &asked, &arguments.run, &cases);
+    ask::judge(&mut report, &asked, &arguments.run, &cases, None);
     for index in report.failures() {
         report.verdicts[index].replay = Some(path.clone());
     }

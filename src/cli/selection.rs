@@ -13,25 +13,25 @@ impl SelectionOptions {
     /// Checks the options against every case that they could mean.
     ///
     /// # Errors
-    /// Wrong usage if a glob matches none of them, or a level is none that can be run.
+    /// Wrong usage if a glob matches none of them, or a level is for laws, of which there are none here.
     pub fn check<'a>(&self, cases: impl Iterator<Item = &'a Case> + Clone) -> Result<(), Stop> {
+        if self.level == Level::Forever {
+            let message = "--level forever is for check, which tries laws on new values for as long as it may; \
+                           the cases here do not change: use quick or full";
+            return Err(Stop::usage(message));
+        }
         self.check_with(cases, &[])
     }
 
     /// The same where the options may mean laws too, `laws` by name.
     ///
     /// # Errors
-    /// As [`SelectionOptions::check`].
+    /// Wrong usage if a glob matches neither.
     pub fn check_with<'a>(
         &self,
         cases: impl Iterator<Item = &'a Case> + Clone,
         laws: &[(String, Vec<Flag>)],
     ) -> Result<(), Stop> {
-        if self.level == Level::Forever {
-            let message = "--level forever is for generated cases, and the cases here are all made by hand; \
-                           use quick or full";
-            return Err(Stop::usage(message));
-        }
         for (option, globs) in [("--only", &self.only), ("--skip", &self.skip)] {
             for glob in globs {
                 let mut names =

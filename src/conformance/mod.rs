@@ -42,6 +42,11 @@ impl Kind {
             Kind::Statistic => "statistic",
         }
     }
+
+    /// Whether it is a law, tried on values that a seed draws.
+    pub fn is_law(self) -> bool {
+        matches!(self, Kind::Property | Kind::Statistic)
+    }
 }
 
 /// What shows a verdict that rests on several calls: a case of them, each step that was asked, and its answer.

@@ -6,6 +6,8 @@
 mod bound;
 pub mod exact;
 mod expected;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use bound::{Bounds, Stored, accumulator, tracker};

@@ -21,7 +21,7 @@ const SHOWN: usize = 8;
 /// How often a layer is asked to make a failing case smaller.
 const ASKS: usize = 200;
 
-/// Judges a layer on the whole catalogue.
+/// Judges a layer on the whole catalogue, and by the laws that hold for any layer.
 ///
 /// # Panics
 /// With the whole report if it is not conformant; its first lines say what is wrong with the layer.
@@ -41,6 +41,7 @@ pub struct Check<'a, L> {
     skip: Vec<String>,
     known: Option<PathBuf>,
     strict: bool,
+    seed: u64,
 }
 
 /// Whether a layer of elements `E` can be given the tensor: a counter, `E`s, or the F32 parameters of a half type.
@@ -51,18 +52,18 @@ fn is_typed<E: Element>(tensor: &Tensor) -> bool {
 }
 
 impl<'a, L: Layer> Check<'a, L> {
-    /// Of `layer`, on the whole catalogue.
+    /// Of `layer`, on the whole catalogue and by every law.
     pub fn of(layer: &'a L) -> Check<'a, L> {
-        Check { layer, only: Vec::new(), skip: Vec::new(), known: None, strict: false }
+        Check { layer, only: Vec::new(), skip: Vec::new(), known: None, strict: false, seed: 0 }
     }
 
-    /// Only cases whose name matches the glob (`*` any characters, `?` one); several are alternatives.
+    /// Only cases and laws whose name matches the glob (`*` any characters, `?` one); several are alternatives.
     pub fn only(mut self, glob: &str) -> Check<'a, L> {
         self.only.push(glob.to_owned());
         self
     }
 
-    /// No cases whose name matches the glob.
+    /// No cases or laws whose name matches the glob.
     pub fn skip(mut self, glob: &str) -> Check<'a, L> {
         self.skip.push(glob.to_owned());
         self
@@ -81,7 +82,14 @@ impl<'a, L: Layer> Check<'a, L> {
         self
     }
 
-    /// Runs it.
+    /// Tries the laws, the properties and the statistics, on the values of another seed than 0.
+    pub fn seed(mut self, seed: u64) -> Check<'a, L> {
+        self.seed = seed;
+        self
+    }
+
+    /// Runs it: the cases, the properties, and the statistics, which hold of F64 and F32 (see
+    /// [`property::statistic::check`]).
     ///
     /// # Panics
     /// If the list of known failures cannot be read.
@@ -105,10 +113,12 @@ impl<'a, L: Layer> Check<'a, L> {
         let subjects = (0..jobs).map(|_| Box::new(LayerSubject::new(self.layer)) as Box<dyn Subject + '_>);
         let mut pool = Pool::sharing(subjects.collect());
         let (verdicts, runs) = check(&mut pool, &cases, &|_| ());
-        let mut report = Report { strict: self.strict, ..Report::default() };
+        let mut report = Report { seed: self.seed, strict: self.strict, ..Report::default() };
         let name = Asked::Layer(self.layer.name());
         report.add_runs(name, &pool, &cases, verdicts, runs);
-        let found = property::check(&mut pool, 0, property::ROUNDS, &|name, _| chosen(name));
+        let found = property::check(&mut pool, self.seed, property::ROUNDS, &|name, _| chosen(name));
+        report.add_properties(&pool, found);
+        let found = property::statistic::check(&mut pool, self.seed, &chosen);
         report.add_properties(&pool, found);
         if let Some(path) = &self.known {
             let list = Expectations::load(path, all);

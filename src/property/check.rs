@@ -32,11 +32,38 @@ pub fn check(
         |cell: &Cell| hello.operations.iter().any(|name| name == cell.operation) && hello.dtypes.contains(&cell.dtype);
     let cells: Vec<Cell> = cells().filter(claims).filter(|cell| select(&cell.name(), cell.property.flags)).collect();
     let indexed = cells.par_iter().enumerate();
-    let trials = indexed
-        .flat_map_iter(|(index, cell)| (0..rounds).filter_map(move |round| Tried::new(index, cell, seed, round)));
-    let mut trials: Vec<Tried> = trials.collect();
+    let setting = move |cell: &Cell, round| Setting::new(cell.property.name, cell.operation, cell.dtype, seed, round);
+    let trials = indexed.flat_map_iter(|(index, cell)| {
+        (0..rounds).filter_map(move |round| Tried::new(index, cell, setting(cell, round)))
+    });
+    let trials = trials.collect();
+    conclude(pool, &cells, trials)
+}
+
+/// Tries the law of one cell once, as round `round` does, but on what `draws` choose and not a seed: each choice takes the
+/// next draw, or 0 once they are used up. So who makes the draws smaller or fewer makes a failing case simpler.
+///
+/// `None` where there is no such trial, or nothing was asked.
+///
+/// ```
+/// use normative::judge::Outcome;
+/// use normative::property::{cells, check_drawn};
+/// use normative::subject::{Builtin, Pool};
+///
+/// let cell = cells().find(|cell| cell.name() == "property-mean-square-layer_norm-f32").unwrap();
+/// let mut pool = Pool::of(Box::new(Builtin::new("eps_doubled").unwrap()));
+/// let (verdict, _) = check_drawn(&mut pool, &cell, 0, &[0, 0, 0, 0, 1, 2, 3]).unwrap();
+/// assert_eq!(verdict.outcome, Outcome::Fail);
+/// ```
+pub fn check_drawn(pool: &mut Pool<'_>, cell: &Cell, round: usize, draws: &[u64]) -> Option<(Verdict, Shown)> {
+    let trial = Tried::new(0, cell, Setting::chosen(draws, cell.operation, cell.dtype, round))?;
+    conclude(pool, &[*cell], vec![trial]).pop()
+}
+
+/// Runs the trials of `cells` and looks at what was answered: a verdict for each cell of which something was asked.
+fn conclude(pool: &mut Pool<'_>, cells: &[Cell], mut trials: Vec<Tried>) -> Vec<(Verdict, Shown)> {
+    let declared = pool.hello().arithmetic.unwrap_or_default();
     ask(pool, &mut trials);
-    let declared = hello.arithmetic.unwrap_or_default();
     trials.par_iter_mut().for_each(|tried| tried.go_on(&cells[tried.cell], declared));
     ask(pool, &mut trials);
     let found: Vec<Option<Finding>> = trials.par_iter().map(|tried| tried.finding(declared)).collect();
@@ -75,9 +102,8 @@ fn ask(pool: &mut Pool<'_>, trials: &mut [Tried]) {
 }
 
 impl Tried {
-    fn new(index: usize, cell: &Cell, seed: u64, round: usize) -> Option<Tried> {
+    fn new(index: usize, cell: &Cell, mut setting: Setting) -> Option<Tried> {
         let property = cell.property;
-        let mut setting = Setting::new(property.name, cell.operation, cell.dtype, seed, round);
         let mut trial = (property.trial)(&mut setting)?;
         let chains = std::mem::take(&mut trial.chains);
         let cases = cases(&cell.name(), property.sentence, property.flags, chains);

@@ -22,7 +22,7 @@ pub mod statistic;
 mod symmetry;
 mod trial;
 
-pub use check::{QUICK_ROUNDS, ROUNDS, caught_by, check};
+pub use check::{QUICK_ROUNDS, ROUNDS, caught_by, check, check_drawn};
 pub use promise::{Axis, Promises, Sign, promises};
 
 use crate::arithmetic::DataType;

@@ -31,14 +31,20 @@ impl Setting {
         Setting { values, operation, dtype, round }
     }
 
+    /// The same on values of these draws.
+    pub fn chosen(draws: &[u64], operation: &'static str, dtype: DataType, round: usize) -> Setting {
+        Setting { values: Values::chosen(draws), operation, dtype, round }
+    }
+
     /// K, the largest integer of the grid.
     pub fn limit(&self) -> i64 {
         1 << (self.dtype.format().expect("a floating-point type").precision - 4)
     }
 
-    /// An integer in −most..=most.
+    /// An integer in −most..=most: 0, −1, 1, −2, 2, … for draws of 0, 1, 2, …, so that smaller draws are simpler.
     pub fn integer(&mut self, most: i64) -> i64 {
-        self.values.below(2 * most as usize + 1) as i64 - most
+        let draw = self.values.below(2 * most as usize + 1) as i64;
+        if draw % 2 == 0 { draw / 2 } else { -(draw + 1) / 2 }
     }
 
     /// The sizes N, C and L of a small input, more values in later rounds; `least` of L.
@@ -218,4 +224,17 @@ pub(super) fn with_eps(step: &Step, factor: f64) -> Option<Step> {
         _ => return None,
     }
     Some(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_all_those_of_the_range_the_small_ones_first() {
+        let draws: Vec<u64> = (0..7).collect();
+        let mut setting = Setting::chosen(&draws, "layer_norm", DataType::F32, 0);
+        let integers: Vec<i64> = (0..8).map(|_| setting.integer(3)).collect();
+        assert_eq!(integers, [0, -1, 1, -2, 2, -3, 3, 0]);
+    }
 }

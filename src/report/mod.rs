@@ -32,7 +32,7 @@ mod rows;
 mod smallest;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -57,7 +57,7 @@ use text::{diagnosis, troubles};
 pub use text::{summary_line, text};
 
 use crate::case::{Answer, Case, Declared, Hello, Request};
-use crate::conformance::{Shown, Verdict, printable};
+use crate::conformance::{Kind, Shown, Verdict, printable};
 use crate::golden::{Provenance, RecordedCase};
 use crate::judge::Outcome;
 use crate::subject::{CaseRun, Fault, Pool};
@@ -79,7 +79,9 @@ pub struct Report {
     pub exhibits: BTreeMap<usize, Exhibit>,
     /// Why the subject could not be run to the end.
     pub gave_up: Option<String>,
-    /// Cases without a verdict because of that.
+    /// Whether it was stopped from outside before everything had been asked once.
+    pub stopped: bool,
+    /// Cases without a verdict because of either.
     pub not_run: usize,
     /// What was to be judged and is not there.
     pub missing: Option<String>,
@@ -204,6 +206,32 @@ impl Report {
         self.attribute();
     }
 
+    /// Adds what another round of the same laws found. Of the two verdicts on a law the worse stays, the first of equals;
+    /// on a statistic the new one, which rests on all rounds.
+    pub fn add_round(&mut self, pool: &Pool, found: Vec<(Verdict, Shown)>) {
+        let declared = pool.hello().arithmetic.unwrap_or_default();
+        self.gave_up = pool.gave_up().map(|fault| printable(&fault.to_string()));
+        let laws = self.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.kind.is_law());
+        let mut known: HashMap<String, usize> = laws.map(|(index, verdict)| (verdict.case.clone(), index)).collect();
+        for (verdict, (case, steps)) in found {
+            let index = *known.entry(verdict.case.clone()).or_insert(self.verdicts.len());
+            let exhibit = || Exhibit { case, steps, declared, file: None, smallest: None };
+            match self.verdicts.get(index) {
+                None => self.add(verdict, exhibit),
+                Some(was) if verdict.kind == Kind::Statistic || verdict.outcome > was.outcome => {
+                    self.exhibits.remove(&index);
+                    if !matches!(verdict.outcome, Outcome::Pass | Outcome::Unsupported) {
+                        self.exhibits.insert(index, exhibit());
+                    }
+                    self.verdicts[index] = verdict;
+                }
+                Some(was) if verdict.ratio > was.ratio => self.verdicts[index].ratio = verdict.ratio,
+                Some(_) => {}
+            }
+        }
+        self.attribute();
+    }
+
     fn add(&mut self, verdict: Verdict, exhibit: impl FnOnce() -> Exhibit) {
         if !matches!(verdict.outcome, Outcome::Pass | Outcome::Unsupported) {
             self.exhibits.insert(self.verdicts.len(), exhibit());
@@ -244,7 +272,7 @@ impl Report {
     pub fn status(&self) -> Status {
         if !self.unreadable.is_empty() {
             Status::BadGolden
-        } else if self.gave_up.is_some() || self.missing.is_some() || self.is_empty() {
+        } else if self.gave_up.is_some() || self.stopped || self.missing.is_some() || self.is_empty() {
             Status::Incomplete
         } else if !self.failures().is_empty() {
             Status::NotConformant

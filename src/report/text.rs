@@ -172,11 +172,15 @@ pub(super) fn troubles(report: &Report, paint: Paint) -> Vec<String> {
     if let Some(missing) = &report.missing {
         lines.push(format!("{} {missing}", paint.tone(Tone::Bad, "missing:")));
     }
+    let rest = match report.not_run {
+        0 => String::new(),
+        number => format!("; {} not run", count(number, "case")),
+    };
+    if report.stopped {
+        let stopped = paint.tone(Tone::Bad, "stopped:");
+        lines.push(format!("{stopped} before everything had been asked once{rest}"));
+    }
     if let Some(why) = &report.gave_up {
-        let rest = match report.not_run {
-            0 => String::new(),
-            number => format!("; {} not run", count(number, "case")),
-        };
         lines.push(format!(
             "{} the subject could not be run to the end: {why}{rest}",
             paint.tone(Tone::Bad, "gave up:")
@@ -229,6 +233,9 @@ fn next(report: &Report, groups: &[Group]) -> String {
         }
         Status::Incomplete if report.missing.is_some() => {
             format!("Next: run this in a checkout that has golden files; or\n      {layer}")
+        }
+        Status::Incomplete if report.stopped => {
+            "Next: give it more time: what --level full asks must be through once".to_owned()
         }
         Status::Incomplete if report.gave_up.is_some() => {
             "Next: run the subject by itself and see why it does not go on; its last words are above".to_owned()

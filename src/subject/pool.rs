@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::num::NonZeroUsize;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::patience::Patience;
@@ -20,9 +20,13 @@ pub struct CaseRun {
     ///
     /// Where this is `None`, an `Unsupported` is the subject's own, about something that it claimed.
     pub skipped: Option<Skipped>,
-    /// Whether the case was not run because the subject does not start any more, or died too often: it gets no verdict.
+    /// Whether the case was not run because the subject does not start any more, or died too often, or because the pool
+    /// was told to stop: it gets no verdict.
     pub gave_up: bool,
 }
+
+/// Asked before each case, whether no more are to be run.
+type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Subjects of one kind that share cases out among themselves.
 ///
@@ -32,6 +36,7 @@ pub struct CaseRun {
 pub struct Pool<'a> {
     subjects: Vec<Box<dyn Subject + 'a>>,
     patience: Mutex<Patience>,
+    stop: Option<Stop>,
 }
 
 impl<'a> Pool<'a> {
@@ -46,7 +51,7 @@ impl<'a> Pool<'a> {
     /// If there are none.
     pub fn sharing(subjects: Vec<Box<dyn Subject + 'a>>) -> Pool<'a> {
         assert!(!subjects.is_empty(), "a pool has a subject");
-        Pool { subjects, patience: Mutex::default() }
+        Pool { subjects, patience: Mutex::default(), stop: None }
     }
 
     /// `jobs` subjects, made at the same time.
@@ -61,12 +66,17 @@ impl<'a> Pool<'a> {
             let started: Vec<_> = (0..jobs.get()).map(|_| scope.spawn(make)).collect();
             started.into_iter().map(join).collect()
         });
-        Ok(Pool { subjects: subjects?, patience: Mutex::default() })
+        Ok(Pool { subjects: subjects?, patience: Mutex::default(), stop: None })
     }
 
     /// The hello of the first subject.
     pub fn hello(&self) -> &Hello {
         self.subjects[0].hello()
+    }
+
+    /// From now on `stop` is asked before each case: once it says yes, the cases that are left are not run.
+    pub fn stop_when(&mut self, stop: Arc<dyn Fn() -> bool + Send + Sync>) {
+        self.stop = Some(stop);
     }
 
     /// Why no case is run any more, if the subject has been given up.
@@ -78,13 +88,18 @@ impl<'a> Pool<'a> {
     /// done so far, from any thread.
     pub fn run(&mut self, cases: &[&Case], progress: &(dyn Fn(usize) + Sync)) -> Vec<CaseRun> {
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let patience = &self.patience;
+        let (patience, stop) = (&self.patience, &self.stop);
         let work = |subject: &mut Box<dyn Subject + 'a>| {
             let mut runs = Vec::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(case) = cases.get(index) else { return runs };
-                runs.push((index, run_case(subject.as_mut(), case, patience)));
+                let run = if stop.as_ref().is_some_and(|stop| stop()) {
+                    CaseRun { steps: Vec::new(), skipped: None, gave_up: true }
+                } else {
+                    run_case(subject.as_mut(), case, patience)
+                };
+                runs.push((index, run));
                 progress(done.fetch_add(1, Ordering::Relaxed) + 1);
             }
         };
@@ -215,6 +230,18 @@ mod tests {
             flags: Vec::new(),
             steps: vec![step; 3],
         }
+    }
+
+    #[test]
+    fn a_pool_that_is_told_to_stop_runs_no_more_cases() {
+        let text = r#"{"name": "counter", "operations": ["batch_norm"], "dtypes": ["F32"]}"#;
+        let mut pool = Pool::of(Box::new(Counter(serde_json::from_str(text).unwrap())));
+        let asked = AtomicUsize::new(0);
+        pool.stop_when(Arc::new(move || asked.fetch_add(1, Ordering::Relaxed) >= 2));
+        let case = case();
+        let runs = pool.run(&[&case; 4], &|_| ());
+        let ran: Vec<(bool, usize)> = runs.iter().map(|run| (run.gave_up, run.steps.len())).collect();
+        assert_eq!(ran, [(false, 3), (false, 3), (true, 0), (true, 0)]);
     }
 
     #[test]

@@ -10,6 +10,11 @@
 //! E_t = f(p_1)·f(p_2)·…·f(p_t)        alarm as soon as E_t ≥ K/α, for K processes side by side
 //! ```
 
+use serde::{Deserialize, Serialize};
+
+/// The largest ln f(p) that counts. An e-value may always be taken for a smaller one, and infinity is no number of JSON.
+const MOST: f64 = 1000.0;
+
 /// One hypothesis and the evidence against it so far.
 ///
 /// ```
@@ -24,8 +29,10 @@
 /// }
 /// assert!(evidence.rejects(1e-6));
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
+    /// t, the number of p-values.
+    rounds: u64,
     /// ln E_t.
     logarithm: f64,
     /// The largest ln E_t so far: what was once an alarm stays one.
@@ -35,8 +42,22 @@ pub struct Evidence {
 impl Evidence {
     /// Adds the p-value of a test that is independent of those before, or valid given them.
     pub fn add(&mut self, p: f64) {
-        self.logarithm += calibrated(p).ln();
+        self.rounds += 1;
+        self.logarithm += calibrated(p).ln().min(MOST);
         self.largest = self.largest.max(self.logarithm);
+    }
+
+    /// t, how many p-values it rests on.
+    pub fn rounds(&self) -> u64 {
+        self.rounds
+    }
+
+    /// Whether [`Evidence::add`] can have come to these numbers: a product of no p-values is 1, and no more is found later
+    /// than the largest found before.
+    pub fn is_consistent(&self) -> bool {
+        let Evidence { rounds, logarithm, largest } = *self;
+        let most = MOST * rounds as f64;
+        (0.0..=most).contains(&largest) && logarithm <= largest && (rounds > 0 || logarithm == 0.0)
     }
 
     /// E_t, the product of the e-values.
@@ -47,6 +68,11 @@ impl Evidence {
     /// Whether it reached 1/`alpha` at any time: of a true hypothesis this has a chance of at most `alpha`, ever.
     pub fn rejects(&self, alpha: f64) -> bool {
         self.largest >= -alpha.ln()
+    }
+
+    /// log₁₀ max E_t, at least 0.
+    pub fn exponent(&self) -> f64 {
+        self.largest / std::f64::consts::LN_10
     }
 
     /// 1/max E_t, at most 1: a p-value that holds at any time.

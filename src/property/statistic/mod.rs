@@ -27,11 +27,13 @@ mod experiment;
 pub(crate) mod gaussian;
 pub mod goodness;
 mod laws;
+mod ledger;
 
 use std::collections::BTreeMap;
 
 pub use evidence::{Evidence, calibrated};
 pub use laws::{STATISTICS, Statistic};
+pub use ledger::{Ledger, LedgerError};
 
 use rayon::prelude::*;
 
@@ -72,6 +74,43 @@ pub fn check(pool: &mut Pool<'_>, seed: u64, select: &dyn Fn(&str) -> bool) -> V
         });
         shown.collect()
     })
+}
+
+/// Adds what one more seed says to the evidence in a ledger, and gives verdicts by all the evidence there is: a failure
+/// where it reached [`alarm`] at any time. However many seeds are drawn, a correct layer has a chance of at most
+/// [`FALSE_ALARM`] of ever failing one of them.
+///
+/// The seed must be one that was not added before; `ledger.next_seed` is left as it is.
+pub fn accumulate(
+    pool: &mut Pool<'_>,
+    seed: u64,
+    ledger: &mut Ledger,
+    select: &dyn Fn(&str) -> bool,
+) -> Vec<(Verdict, Shown)> {
+    findings(pool, seed, select, |findings| {
+        let judged = findings.into_iter().map(|Found { mut verdict, p, case, run }| {
+            if let Some(p) = p {
+                let evidence = ledger.statistics.entry(verdict.case.clone()).or_default();
+                evidence.add(p);
+                if evidence.rejects(rates().false_alarm) {
+                    let (exponent, rounds) = (evidence.exponent(), evidence.rounds());
+                    verdict.outcome = Outcome::Fail;
+                    let enough = alarm().log10();
+                    let found = format!("e = 10^{exponent:.1} after {rounds} rounds");
+                    verdict.message += &format!(": {found}, where chance alone hardly ever reaches 10^{enough:.1}");
+                } else {
+                    verdict.message.clear();
+                }
+            }
+            (verdict, (case.clone(), run.steps.clone()))
+        });
+        judged.collect()
+    })
+}
+
+/// The e-value that is an alarm: the number of tests over [`FALSE_ALARM`] (Bonferroni over Ville).
+pub fn alarm() -> f64 {
+    1.0 / rates().false_alarm
 }
 
 /// The p-values of the statistics that `select` picks, `None` where nothing could be measured: what [`Evidence`] adds up

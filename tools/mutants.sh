@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Changes the code that judges, a little at a time, and sees whether a test notices.
+#
+#   tools/mutants.sh PART [K/N]    a part (judge, running, arithmetic, property), or its K-th of N shards, K from 0
+#   tools/mutants.sh --diff FILE   of all parts only what a change touches: git diff main... > FILE
+#
+# First the unit tests alone, which take seconds; what they let through meets integration tests too. What became of each
+# mutant stands in target/mutants-PART; the last lines count. The exit status is 0 where all were caught.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+part=${1:?a part: judge, running, arithmetic, property; or --diff FILE}
+judge=(-f 'src/judge/**')
+running=(-f src/operation/normalization.rs -f src/property/statistic/evidence.rs -f src/property/statistic/ledger.rs)
+arithmetic=(-f 'src/arithmetic/**')
+property=(-f 'src/property/**')
+narrower=()
+name=$part
+case $part in
+  judge) scope=("${judge[@]}") tests=(truth momentum properties) ;;
+  running) scope=("${running[@]}") tests=(momentum statistics properties) ;;
+  arithmetic) scope=("${arithmetic[@]}") tests=(truth momentum properties gradients) ;;
+  property) scope=("${property[@]}") tests=(properties drawn statistics) ;;
+  --diff)
+    scope=("${judge[@]}" "${running[@]}" "${arithmetic[@]}" "${property[@]}")
+    tests=(truth momentum properties drawn statistics)
+    narrower=(--in-diff "${2:?a file with the change}")
+    name=diff
+    ;;
+  *) echo "there is no part $part" >&2 && exit 1 ;;
+esac
+if [[ $part != --diff && $# -gt 1 ]]; then
+  narrower=(--shard "$2")
+  name=$part-${2/\//-of-}
+fi
+
+command -v cargo-mutants >/dev/null || cargo install cargo-mutants --locked
+output=target/mutants-$name
+rm -rf "$output" && mkdir -p "$output/units" "$output/all"
+mutants() {
+  cargo mutants --colors never "${scope[@]}" "$@"
+}
+lines() {
+  sort -u "$@" 2>/dev/null | sed '/^$/d'
+}
+
+mutants --output "$output/units" "${narrower[@]}" -C=--lib
+missed=$output/units/mutants.out/missed.txt
+chosen=()
+while read -r mutant; do
+  chosen+=(--re "^$(sed 's/[][\\.*^$+?(){}|]/\\&/g' <<<"$mutant")\$")
+done < <(lines "$missed")
+if [[ ${#chosen[@]} -gt 0 ]]; then
+  mutants --output "$output/all" "${chosen[@]}" "${tests[@]/#/-C=--test=}"
+  missed=$output/all/mutants.out/missed.txt
+fi
+
+for outcome in caught timeout unviable; do
+  echo "$outcome: $(lines "$output"/*/mutants.out/"$outcome".txt | wc -l)"
+done
+echo "missed: $(lines "$missed" | wc -l)"
+lines "$missed"
+[[ -z $(lines "$missed") ]]
