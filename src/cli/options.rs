@@ -77,7 +77,7 @@ pub(super) struct SelectionOptions {
 }
 
 /// The dialects that there are.
-const DIALECTS: [&str; 1] = ["pytorch"];
+const DIALECTS: [&str; 5] = ["pytorch", "llama", "gemma", "t5", "olmo2"];
 
 fn flags() -> PossibleValuesParser {
     PossibleValuesParser::new(Flag::ALL.iter().map(|flag| flag.name()))

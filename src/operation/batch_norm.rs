@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, check_vectors, factor};
 use super::{
-    Call, Definition, Dialect, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
+    Affine, Call, Definition, Dialect, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
     Updates, json_float,
 };
 
@@ -137,6 +137,7 @@ impl BatchNorm {
             num_batches_tracked: counted,
             iterations: 0,
             bessel_values: None,
+            affine: Affine::PLAIN,
         })
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, check_vectors};
 use super::{
-    Call, Definition, Dialect, OneValue, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Affine, Call, Definition, Dialect, OneValue, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
     Signature, Source, json_float,
 };
 
@@ -75,9 +75,9 @@ impl GroupNorm {
             return refuse(RefusalKind::TooFewValues, message);
         }
         let parameter = match (rule.affine_per_group, rule.strided_groups) {
-            (true, _) => ParameterIndex { inner_step: 1, run_step: 0, element_step: 0 },
-            (false, true) => ParameterIndex { inner_step: 1, run_step: groups, element_step: 0 },
-            (false, false) => ParameterIndex { inner_step: per_group, run_step: 1, element_step: 0 },
+            (true, _) => ParameterIndex { inner_step: 1, ..ParameterIndex::default() },
+            (false, true) => ParameterIndex { inner_step: 1, run_step: groups, ..ParameterIndex::default() },
+            (false, false) => ParameterIndex { inner_step: per_group, run_step: 1, ..ParameterIndex::default() },
         };
         let (inner_stride, run_stride) =
             if rule.strided_groups { (length, groups * length) } else { (per_group * length, length) };
@@ -102,6 +102,7 @@ impl GroupNorm {
             num_batches_tracked: None,
             iterations: 0,
             bessel_values: None,
+            affine: Affine::PLAIN,
         })
     }
 }

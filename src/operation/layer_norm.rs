@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::check_dtypes;
 use super::{
-    Call, Definition, Dialect, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
+    Affine, Call, Definition, Dialect, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
     json_float,
 };
 
@@ -95,5 +95,6 @@ pub(super) fn plan_trailing(
         num_batches_tracked: None,
         iterations: 0,
         bessel_values: None,
+        affine: Affine::PLAIN,
     })
 }

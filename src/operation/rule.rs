@@ -69,6 +69,42 @@ pub struct Rule {
     pub no_iteration: bool,
     /// Folding forgets the running mean.
     pub folds_without_mean: bool,
+    /// The mean is subtracted where it must not be, and the other way round.
+    pub centring_flipped: bool,
+    /// The weight multiplies where 1 + weight must, and the other way round.
+    pub offset_flipped: bool,
+    /// Every sample is given the first one's conditions.
+    pub first_condition: bool,
+    /// What a mask does to the statistics.
+    pub mask: MaskRule,
+    /// The gate stands on the other side of the norm.
+    pub gate_moved: bool,
+    /// Activations, gates and thresholds are left out.
+    pub inactive: bool,
+    /// The smaller of two branches divides.
+    pub smaller_branch: bool,
+    /// Chunks move the running statistics once, by their mean.
+    pub chunks_averaged: bool,
+    /// r and d are not clipped.
+    pub unclipped: bool,
+    /// The weight's size is not divided by the root of its fan-in.
+    pub fan_in_dropped: bool,
+    /// The factor of an activation's argument is left out.
+    pub alpha_dropped: bool,
+    /// A norm is divided by the sum of its kind instead of their mean.
+    pub norms_summed: bool,
+}
+
+/// What a masked layer does with its mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaskRule {
+    /// The statistics are those of the values that the mask keeps.
+    #[default]
+    Kept,
+    /// They are those of all values.
+    Ignored,
+    /// The sums leave the others out, their number does not.
+    Counted,
 }
 
 /// What a backward pass leaves out.
@@ -125,6 +161,18 @@ impl Default for Rule {
             v_first: false,
             no_iteration: false,
             folds_without_mean: false,
+            centring_flipped: false,
+            offset_flipped: false,
+            first_condition: false,
+            mask: MaskRule::Kept,
+            gate_moved: false,
+            inactive: false,
+            smaller_branch: false,
+            chunks_averaged: false,
+            unclipped: false,
+            fan_in_dropped: false,
+            alpha_dropped: false,
+            norms_summed: false,
         }
     }
 }

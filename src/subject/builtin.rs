@@ -134,7 +134,11 @@ fn hello(name: &str) -> Hello {
         device: "cpu".to_owned(),
         operations: Operation::NAMES.iter().map(|&name| name.to_owned()).collect(),
         dtypes: DataType::FLOATS.to_vec(),
-        dialects: BTreeMap::new(),
+        dialects: Operation::NAMES
+            .iter()
+            .filter(|name| Operation::dialects(name).len() > 1)
+            .map(|&name| (name.to_owned(), Operation::dialects(name).iter().map(|&dialect| dialect.to_owned()).collect()))
+            .collect(),
         options: ["gradients", "double_backward", "channels_last", "strided"].map(str::to_owned).to_vec(),
         arithmetic: None,
         details: BTreeMap::new(),

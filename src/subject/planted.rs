@@ -5,7 +5,9 @@
 
 use crate::arithmetic::{EpsPlace, Form, Order, Program, RunningQuantity, VarianceMethod};
 use crate::case::Flag;
-use crate::operation::{BATCH, CENTRED, FAMILY, GradientRule, MomentumSense, OneValue, RUNNING, Rule, Updates};
+use crate::operation::{
+    BATCH, CENTRED, FAMILY, GradientRule, MaskRule, MomentumSense, OneValue, RUNNING, Rule, Updates, WEIGHTED,
+};
 
 /// How a compiled-in subject computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -69,10 +71,151 @@ const WITH_EPS: &[&str] = &[
     "rms_norm",
     "frozen_batch_norm",
     "conv_batch_norm_fold",
+    "layer_norm_2d",
+    "pixel_norm",
+    "layer_norm_1p",
+    "simple_norm",
+    "qk_norm",
+    "rms_norm_gated",
+    "filter_response_norm",
+    "ada_layer_norm",
+    "ada_group_norm",
+    "ada_instance_norm",
+    "spade",
+    "weight_standardization",
+    "scaled_weight_standardization",
+    "ghost_batch_norm",
+    "split_batch_norm",
+    "masked_layer_norm",
+    "masked_group_norm",
+    "masked_batch_norm",
+    "global_response_norm",
+    "weight_demodulation",
+    "evo_norm_b0",
+    "evo_norm_b1",
+    "evo_norm_b2",
+    "evo_norm_s0",
+    "evo_norm_s1",
+    "evo_norm_s2",
+    "batch_renorm",
 ];
 /// Those whose 1/σ is a step of its own.
 const SCALED: &[&str] =
     &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm", "frozen_batch_norm"];
+/// Those whose eps stands beside a variance, and could stand beside its root.
+const ROOTED: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "frozen_batch_norm",
+    "layer_norm_2d",
+    "pixel_norm",
+    "layer_norm_1p",
+    "simple_norm",
+    "qk_norm",
+    "filter_response_norm",
+    "ada_layer_norm",
+    "ada_group_norm",
+    "ada_instance_norm",
+    "spade",
+    "weight_standardization",
+    "scaled_weight_standardization",
+    "ghost_batch_norm",
+    "split_batch_norm",
+    "masked_layer_norm",
+    "masked_group_norm",
+    "masked_batch_norm",
+    "batch_renorm",
+];
+/// Those that divide by n, and could divide by n − 1.
+const BIASED: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "layer_norm_2d",
+    "pixel_norm",
+    "layer_norm_1p",
+    "filter_response_norm",
+    "ada_layer_norm",
+    "ada_group_norm",
+    "weight_standardization",
+    "ada_instance_norm",
+    "spade",
+    "scaled_weight_standardization",
+    "ghost_batch_norm",
+    "split_batch_norm",
+    "masked_layer_norm",
+    "masked_group_norm",
+    "masked_batch_norm",
+    "evo_norm_b0",
+    "evo_norm_s0",
+    "batch_renorm",
+    "precise_batch_norm_statistics",
+];
+/// Those whose running statistics weigh the new value by their momentum.
+const MOVING: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "spade",
+    "ghost_batch_norm",
+    "split_batch_norm",
+    "masked_batch_norm",
+    "evo_norm_b0",
+    "evo_norm_b1",
+    "evo_norm_b2",
+    "batch_renorm",
+];
+/// Those of them whose running variance is unbiased.
+const BESSEL: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "spade",
+    "ghost_batch_norm",
+    "split_batch_norm",
+    "evo_norm_b0",
+    "evo_norm_b1",
+    "evo_norm_b2",
+];
+/// Those that subtract nothing, though they standardize.
+const UNCENTRED_AND_SIMPLE: &[&str] = &["rms_norm", "pixel_norm", "filter_response_norm", "simple_norm"];
+/// Those that could take 1 + weight for weight, or do.
+const OFFSET: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "layer_norm_2d",
+    "filter_response_norm",
+    "layer_norm_1p",
+    "ada_layer_norm",
+    "ada_group_norm",
+    "film",
+    "spade",
+];
+/// Those with a condition for each sample, or a weight for each tensor.
+const CONDITIONED: &[&str] =
+    &["qk_norm", "ada_layer_norm", "ada_group_norm", "ada_instance_norm", "film", "spade", "weight_demodulation"];
+/// Those with an activation, a gate or a threshold of their own.
+const ACTIVATED: &[&str] = &[
+    "rms_norm_gated",
+    "filter_response_norm",
+    "dynamic_tanh",
+    "dynamic_erf",
+    "evo_norm_s0",
+    "evo_norm_s1",
+    "evo_norm_s2",
+];
+const MASKED: &[&str] = &["masked_layer_norm", "masked_group_norm", "masked_batch_norm"];
 const GROUP: &[&str] = &["group_norm"];
 const RESPONSE: &[&str] = &["local_response_norm", "cross_map_lrn"];
 
@@ -82,14 +225,14 @@ pub const BUGS: &[Bug] = &[
         name: "unbiased_variance",
         flag: Flag::VarianceDenominator,
         sentence: "it divides the variance by n − 1 instead of n",
-        operations: FAMILY,
+        operations: BIASED,
         edit: |recipe| recipe.rule.degrees_of_freedom = 1,
     },
     Bug {
         name: "eps_outside_root",
         flag: Flag::EpsPlace,
         sentence: "it adds eps to the standard deviation instead of the variance",
-        operations: SCALED,
+        operations: ROOTED,
         edit: |recipe| recipe.rule.eps_place = EpsPlace::OutsideRoot,
     },
     Bug {
@@ -138,14 +281,14 @@ pub const BUGS: &[Bug] = &[
         name: "momentum_flipped",
         flag: Flag::MomentumSense,
         sentence: "its momentum weighs the old value instead of the new one",
-        operations: RUNNING,
+        operations: MOVING,
         edit: |recipe| recipe.rule.momentum = MomentumSense::OfOld,
     },
     Bug {
         name: "biased_running_var",
         flag: Flag::RunningVarBias,
         sentence: "its running_var averages the biased variance",
-        operations: RUNNING,
+        operations: BESSEL,
         edit: |recipe| recipe.rule.running_degrees_of_freedom = 0,
     },
     Bug {
@@ -173,7 +316,7 @@ pub const BUGS: &[Bug] = &[
         name: "never_updates",
         flag: Flag::StateUpdate,
         sentence: "its running statistics never move",
-        operations: RUNNING,
+        operations: MOVING,
         edit: |recipe| recipe.rule.updates = Updates::Never,
     },
     Bug {
@@ -271,21 +414,21 @@ pub const BUGS: &[Bug] = &[
         name: "gradient_without_weight",
         flag: Flag::ParameterGradient,
         sentence: "its input gradient leaves out the weight",
-        operations: FAMILY,
+        operations: WEIGHTED,
         edit: |recipe| recipe.rule.gradient = GradientRule::WithoutWeight,
     },
     Bug {
         name: "weight_gradient_raw",
         flag: Flag::ParameterGradient,
         sentence: "its weight gradient multiplies by the raw input",
-        operations: FAMILY,
+        operations: WEIGHTED,
         edit: |recipe| recipe.rule.gradient = GradientRule::WeightOfRawInput,
     },
     Bug {
         name: "parameter_gradient_averaged",
         flag: Flag::ParameterGradient,
         sentence: "its weight and bias gradients are averages instead of sums",
-        operations: FAMILY,
+        operations: WEIGHTED,
         edit: |recipe| recipe.rule.gradient = GradientRule::Averaged,
     },
     Bug {
@@ -327,14 +470,14 @@ pub const BUGS: &[Bug] = &[
         name: "eps_added",
         flag: Flag::NormKind,
         sentence: "it adds eps to the norm instead of using it as a lower limit",
-        operations: &["normalize"],
+        operations: &["normalize", "scale_norm"],
         edit: |recipe| recipe.rule.eps_added = true,
     },
     Bug {
         name: "norm_squared",
         flag: Flag::NormKind,
         sentence: "it divides by the square of the norm",
-        operations: &["normalize"],
+        operations: &["normalize", "scale_norm"],
         edit: |recipe| recipe.rule.norm_squared = true,
     },
     Bug {
@@ -371,6 +514,111 @@ pub const BUGS: &[Bug] = &[
         sentence: "its folded bias forgets the running mean",
         operations: &["conv_batch_norm_fold"],
         edit: |recipe| recipe.rule.folds_without_mean = true,
+    },
+    Bug {
+        name: "biased_variance",
+        flag: Flag::VarianceDenominator,
+        sentence: "it divides the variance by n where the layer divides by n − 1",
+        operations: &["simple_norm"],
+        edit: |recipe| recipe.rule.degrees_of_freedom = 1,
+    },
+    Bug {
+        name: "mean_subtracted",
+        flag: Flag::Centring,
+        sentence: "it subtracts the mean, which it must not",
+        operations: UNCENTRED_AND_SIMPLE,
+        edit: |recipe| recipe.rule.centring_flipped = true,
+    },
+    Bug {
+        name: "weight_offset",
+        flag: Flag::WeightOffset,
+        sentence: "it multiplies by the weight where 1 + weight must multiply, or the other way round",
+        operations: OFFSET,
+        edit: |recipe| recipe.rule.offset_flipped = true,
+    },
+    Bug {
+        name: "first_condition",
+        flag: Flag::Conditioning,
+        sentence: "it applies the first sample's condition to every sample, or the queries' weight to the keys",
+        operations: CONDITIONED,
+        edit: |recipe| recipe.rule.first_condition = true,
+    },
+    Bug {
+        name: "mask_ignored",
+        flag: Flag::Mask,
+        sentence: "its statistics see what the mask leaves out",
+        operations: MASKED,
+        edit: |recipe| recipe.rule.mask = MaskRule::Ignored,
+    },
+    Bug {
+        name: "mask_counted",
+        flag: Flag::Mask,
+        sentence: "what the mask leaves out counts as zeros in its statistics",
+        operations: MASKED,
+        edit: |recipe| recipe.rule.mask = MaskRule::Counted,
+    },
+    Bug {
+        name: "gate_moved",
+        flag: Flag::Activation,
+        sentence: "its gate stands on the other side of the norm",
+        operations: &["rms_norm_gated"],
+        edit: |recipe| recipe.rule.gate_moved = true,
+    },
+    Bug {
+        name: "activation_dropped",
+        flag: Flag::Activation,
+        sentence: "it leaves out its activation, gate or threshold",
+        operations: ACTIVATED,
+        edit: |recipe| recipe.rule.inactive = true,
+    },
+    Bug {
+        name: "alpha_dropped",
+        flag: Flag::Activation,
+        sentence: "it leaves out the factor of its activation's argument",
+        operations: &["dynamic_tanh", "dynamic_erf"],
+        edit: |recipe| recipe.rule.alpha_dropped = true,
+    },
+    Bug {
+        name: "smaller_branch",
+        flag: Flag::Activation,
+        sentence: "it divides by the smaller of its two branches",
+        operations: &["evo_norm_b0", "evo_norm_b1", "evo_norm_b2"],
+        edit: |recipe| recipe.rule.smaller_branch = true,
+    },
+    Bug {
+        name: "chunks_averaged",
+        flag: Flag::Chunks,
+        sentence: "it averages over the parts of a batch, or takes the first for all, where each must count by itself",
+        operations: &["ghost_batch_norm", "split_batch_norm", "precise_batch_norm_statistics"],
+        edit: |recipe| recipe.rule.chunks_averaged = true,
+    },
+    Bug {
+        name: "limits_dropped",
+        flag: Flag::Limits,
+        sentence: "it does not limit r and d",
+        operations: &["batch_renorm"],
+        edit: |recipe| recipe.rule.unclipped = true,
+    },
+    Bug {
+        name: "running_variance",
+        flag: Flag::RunningQuantity,
+        sentence: "it averages the variance where the layer averages its root",
+        operations: &["batch_renorm"],
+        edit: |recipe| recipe.rule.running = RunningQuantity::StandardDeviation,
+    },
+    Bug {
+        name: "fan_in_dropped",
+        flag: Flag::NormKind,
+        sentence: "it does not divide by the root of the fan-in",
+        operations: &["scaled_weight_standardization"],
+        edit: |recipe| recipe.rule.fan_in_dropped = true,
+    },
+    Bug {
+        name: "norms_summed",
+        flag: Flag::NormKind,
+        sentence: "it divides each norm by the sum of all instead of their mean",
+        operations: &["global_response_norm"],
+        edit: |recipe| recipe.rule.norms_summed = true,
     },
 ];
 

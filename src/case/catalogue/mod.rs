@@ -6,6 +6,7 @@
 mod batch_norm;
 mod families;
 mod instance_norm;
+mod layers;
 mod norms;
 mod refusals;
 mod thread;
@@ -65,6 +66,7 @@ pub fn unflagged() -> Vec<Case> {
     instance_norm::make(&mut maker);
     norms::make(&mut maker);
     weights::make(&mut maker);
+    layers::make(&mut maker);
     maker.cases
 }
 
