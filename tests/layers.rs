@@ -26,7 +26,7 @@ impl Loops {
             operation: serde_json::to_value(&step.operation).expect("an operation is JSON"),
             train: step.mode == Mode::Train,
             tensors: step.values(|x| x).into_iter().collect(),
-            sizes: [shape[0], shape[1], rest],
+            sizes: [shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1), rest],
         }
     }
 

@@ -57,6 +57,8 @@ impl Function {
                 }
                 x * SLOPE_OF_ERF * (-square).exp() * sum
             }
+            // Below this 1 is nothing beside e⁻ˣ, whose digits would leave the range.
+            Function::Sigmoid if x.hi < -600.0 => x.exp(),
             Function::Sigmoid => one / (one + (-x).exp()),
         }
     }

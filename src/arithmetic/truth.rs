@@ -219,7 +219,9 @@ impl Real for Truth {
         }
         let value = function.of_double_double(self.value);
         let spread = if self.radius == 0.0 { 0.0 } else { function.steepest(self.value.hi, self.radius) * self.radius };
-        Truth::computed(value, spread * 1.01 + DoubleDouble::POWER_ERROR * value.hi.abs())
+        // What is too small for binary64 is not 0.
+        let lost = if value.hi == 0.0 && self.value.hi != 0.0 { f64::MIN_POSITIVE } else { 0.0 };
+        Truth::computed(value, spread * 1.01 + DoubleDouble::POWER_ERROR * value.hi.abs() + lost)
     }
 
     fn step(self) -> Truth {

@@ -104,6 +104,10 @@ fn sketched(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> 
             let kept = group(values, positions.len(), dtype);
             positions.into_iter().zip(kept).for_each(|(position, x)| input[position] = x);
         }
+        if name.starts_with("evo_norm_b") {
+            // At 0 the two branches of a maximum may meet.
+            input.iter_mut().filter(|x| **x == 0.0).for_each(|x| *x = 0.5);
+        }
         let shape = step.tensors["input"].shape().to_vec();
         step.tensors.insert("input".to_owned(), Tensor::rounded(dtype, &shape, input));
         if let Some(mask) = step.tensors.get("mask") {

@@ -109,7 +109,7 @@ fn at(asked: &Asked<'_>, index: usize) -> String {
 
 fn gradient_sum(setting: &mut Setting) -> Option<Trial> {
     let mut step = setting.step();
-    if setting.round % 2 == 1 {
+    if setting.round % 2 == 1 && AFFINE.contains(&setting.operation) {
         setting.affine(&mut step);
     }
     let step = seeded(setting, step);
