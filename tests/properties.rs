@@ -79,7 +79,8 @@ impl Subject for Edited {
 
 /// Each element of the output through `change`.
 fn change(tensors: &mut Tensors, change: impl Fn(f64) -> f64) {
-    let name = if tensors.contains_key("output") { "output" } else { "folded_weight" };
+    let names = ["output", "folded_weight", "running_mean"];
+    let name = names.into_iter().find(|name| tensors.contains_key(*name)).expect("an output");
     let output = &tensors[name];
     let values = output.to_f64().into_iter().map(change).collect();
     let changed = Tensor::rounded(output.dtype(), output.shape(), values);
@@ -106,6 +107,10 @@ const EDITS: &[(&str, &str, Edit)] = &[
     ("group-of-a-channel", "its instance norm is another", instance_norm_off),
     ("instances-as-channels", "its instance norm is another", instance_norm_off),
     ("two-windows", "its two windows differ", cross_map_off),
+    ("pixels", "its layer norm is another", layer_norm_off),
+    ("rows", "its layer norm is another", layer_norm_off),
+    ("length", "its normalize is another", normalize_off),
+    ("evolved", "its norm with v is another", evolved_off),
 ];
 
 fn off(request: &Request, tensors: &mut Tensors, operation: &str) {
@@ -116,6 +121,14 @@ fn off(request: &Request, tensors: &mut Tensors, operation: &str) {
 
 fn layer_norm_off(request: &Request, tensors: &mut Tensors, _: u64) {
     off(request, tensors, "layer_norm");
+}
+
+fn normalize_off(request: &Request, tensors: &mut Tensors, _: u64) {
+    off(request, tensors, "normalize");
+}
+
+fn evolved_off(request: &Request, tensors: &mut Tensors, _: u64) {
+    off(request, tensors, "evo_norm_s0");
 }
 
 fn instance_norm_off(request: &Request, tensors: &mut Tensors, _: u64) {

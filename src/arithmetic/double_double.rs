@@ -84,7 +84,17 @@ impl DoubleDouble {
         if !k.is_finite() || k.abs() > 1100.0 {
             return DoubleDouble::from(self.hi.exp());
         }
-        let reduced = (self - LN_2 * k).scale(-8);
+        ((self - LN_2 * k).small_exp_m1() + DoubleDouble::ONE).scale(k as i32)
+    }
+
+    /// The exponential less 1, to the same relative error near 0 too.
+    pub fn exp_m1(self) -> DoubleDouble {
+        if self.hi.abs() < 0.25 { self.small_exp_m1() } else { self.exp() - DoubleDouble::ONE }
+    }
+
+    /// e^x − 1 for |x| below 1/2.
+    fn small_exp_m1(self) -> DoubleDouble {
+        let reduced = self.scale(-8);
         // e^t − 1 rather than e^t: squaring 1 + m as 2m + m² keeps the digits of a small m.
         let mut sum = DoubleDouble::ZERO;
         for term in (1..=10).rev() {
@@ -93,7 +103,7 @@ impl DoubleDouble {
         for _ in 0..8 {
             sum = sum * 2.0 + sum * sum;
         }
-        (sum + DoubleDouble::ONE).scale(k as i32)
+        sum
     }
 
     /// The absolute value.

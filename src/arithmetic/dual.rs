@@ -3,7 +3,7 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::Real;
+use super::{Function, Real};
 
 /// A value and its derivative along one direction.
 ///
@@ -94,6 +94,15 @@ impl<R: Real> Real for Dual<R> {
     fn sqrt(self) -> Dual<R> {
         let root = self.value.sqrt();
         Dual { value: root, derivative: self.derivative / (root + root) }
+    }
+
+    fn function(self, function: Function) -> Dual<R> {
+        let value = self.value.function(function);
+        Dual { value, derivative: function.slope(self.value, value) * self.derivative }
+    }
+
+    fn step(self) -> Dual<R> {
+        Dual { value: self.value.step(), derivative: R::constant(0.0) }
     }
 
     fn value(self) -> f64 {

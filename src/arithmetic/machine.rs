@@ -286,6 +286,14 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
         of_new * new + of_old * old
     }
 
+    fn mix_again(&self, old: T, new: T, factor: Factor) -> T {
+        self.mix(old, new, factor)
+    }
+
+    fn cast(&self, value: T, format: Format) -> T {
+        T::constant(format.round(value.value()))
+    }
+
     fn inverse(&self, scaling: &MachineScaling<T>) -> T {
         scaling.inverse
     }

@@ -17,8 +17,9 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::Real;
+use super::real::step_of;
 use super::tracked::{ratio, spread_of_power};
+use super::{Function, Real};
 
 /// A value, the sum of the magnitudes of its terms, and the largest error that a good program can make in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,6 +117,27 @@ impl Real for Majorant {
         let root = self.value.sqrt();
         // |√a − √b| = |a − b|/(√a + √b) ≤ |a − b|/√a
         Majorant::computed(root, root, ratio(self.error, root), self.unit)
+    }
+
+    fn function(self, function: Function) -> Majorant {
+        let value = function.of(self.value);
+        let carried = if self.error == 0.0 { 0.0 } else { function.steepest(self.value, self.error) * self.error };
+        // `computed` doubles the roundings that are granted.
+        let granted = function.granted() / 2.0 - 1.0;
+        let majorant = Majorant::computed(value, value.abs(), carried, self.unit);
+        Majorant { error: majorant.error + granted * 2.0 * self.unit * (value.abs() + carried), ..majorant }
+    }
+
+    fn step(self) -> Majorant {
+        let decided = self.error == 0.0 || self.value.abs() > self.error;
+        Majorant { error: if decided { 0.0 } else { 1.0 }, ..Majorant::constant(step_of(self.value)) }
+    }
+
+    fn max(self, other: Majorant) -> Majorant {
+        let larger = if self.value >= other.value || self.value.is_nan() { self } else { other };
+        let decided = (self.value - other.value).abs() > self.error + other.error;
+        let size = larger.size.max(other.size).max(self.size);
+        if decided { larger } else { Majorant { error: self.error.max(other.error), size, ..larger } }
     }
 
     fn value(self) -> f64 {

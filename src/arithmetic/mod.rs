@@ -17,6 +17,7 @@ pub mod double_double;
 mod dual;
 pub mod exact;
 pub mod format;
+mod function;
 mod group;
 pub(crate) mod lanes;
 mod machine;
@@ -30,6 +31,8 @@ mod truth;
 pub use double_double::DoubleDouble;
 pub use dual::Dual;
 pub use format::{DataType, Format};
+pub use function::Function;
+pub(crate) use function::SLOPE_OF_ERF;
 pub use group::{Group, Parameter, Runs};
 pub use machine::{Accumulator, Form, Machine, Order, Program, VarianceMethod};
 pub use majorant::Majorant;
@@ -81,6 +84,15 @@ pub trait Arithmetic: Sync {
 
     /// The momentum update of a running statistic: (1 − α)·old + α·new.
     fn mix(&self, old: Self::Input, new: Self::Real, factor: Factor) -> Self::Real;
+
+    /// [`Arithmetic::mix`] where the old value was itself computed.
+    fn mix_again(&self, old: Self::Real, new: Self::Real, factor: Factor) -> Self::Real;
+
+    /// A value rounded to `format` on the way, as a dialect that casts early does: the truth is not rounded, a good
+    /// program's error is larger by that rounding.
+    fn cast(&self, value: Self::Real, _format: Format) -> Self::Real {
+        value
+    }
 
     /// 1/σ.
     fn inverse(&self, scaling: &Self::Scaling) -> Self::Real;

@@ -112,6 +112,10 @@ impl<R: Real> Arithmetic for Plain<R> {
         of_old * old + of_new * new
     }
 
+    fn mix_again(&self, old: R, new: R, factor: Factor) -> R {
+        self.mix(old, new, factor)
+    }
+
     fn inverse(&self, scaling: &(R, R)) -> R {
         scaling.1
     }

@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+use super::Function;
+
 /// A number with the field operations, roots and powers.
 pub trait Real:
     Copy
@@ -34,6 +36,15 @@ pub trait Real:
         self.powf(1.0 / degree)
     }
 
+    /// An elementary function of it.
+    fn function(self, function: Function) -> Self;
+
+    /// 1 of a positive number, 0 of a negative one, ½ of 0: the share that falls to the first of two branches that meet
+    /// there, as frameworks have it. An error analysis that cannot tell which it is says so.
+    fn step(self) -> Self {
+        Self::constant(step_of(self.value()))
+    }
+
     /// The nearest binary64.
     fn value(self) -> f64;
 
@@ -63,6 +74,17 @@ pub trait Real:
     }
 }
 
+/// See [`Real::step`].
+pub(super) fn step_of(x: f64) -> f64 {
+    if x > 0.0 {
+        1.0
+    } else if x < 0.0 {
+        0.0
+    } else {
+        x.abs() + 0.5
+    }
+}
+
 macro_rules! real_float {
     ($($float:ident),*) => {
         $(impl Real for $float {
@@ -81,6 +103,10 @@ macro_rules! real_float {
                     1.0 => self,
                     _ => $float::powf(self, exponent as $float),
                 }
+            }
+
+            fn function(self, function: Function) -> $float {
+                function.of(f64::from(self)) as $float
             }
 
             fn value(self) -> f64 {

@@ -251,6 +251,10 @@ impl Arithmetic for Reference {
     }
 
     fn mix(&self, old: f64, new: Truth, factor: Factor) -> Truth {
+        self.mix_again(Truth::exact(old), new, factor)
+    }
+
+    fn mix_again(&self, old: Truth, new: Truth, factor: Factor) -> Truth {
         let one_minus = |x: f64| Truth { value: DoubleDouble::sum(1.0, -x), radius: 0.0 };
         let (of_old, of_new) = match factor {
             Factor::OfNew(momentum) => (one_minus(momentum), Truth::exact(momentum)),
@@ -260,7 +264,7 @@ impl Arithmetic for Reference {
                 (Truth::exact(1.0) - of_new, of_new)
             }
         };
-        of_old * Truth::exact(old) + of_new * new
+        of_old * old + of_new * new
     }
 
     fn inverse(&self, scaling: &ReferenceScaling) -> Truth {

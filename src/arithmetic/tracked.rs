@@ -49,8 +49,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::real::step_of;
 use super::{
-    Arithmetic, EpsPlace, Factor, Group, Parameter, Real, Reference, ReferenceMoments, RunningQuantity, Scale, bessel,
+    Arithmetic, EpsPlace, Factor, Format, Function, Group, Parameter, Real, Reference, ReferenceMoments,
+    RunningQuantity, Scale, bessel,
 };
 
 /// A form of program and what its error can be.
@@ -332,6 +334,11 @@ impl Arithmetic for Tracker {
     }
 
     fn mix(&self, old: f64, new: Tracked, factor: Factor) -> Tracked {
+        self.mix_again(Tracked { value: old, error: 0.0, unit: self.unit }, new, factor)
+    }
+
+    fn mix_again(&self, old: Tracked, new: Tracked, factor: Factor) -> Tracked {
+        let Tracked { value: old, error: carried, .. } = old;
         let u = self.unit;
         let of_new = factor.of_new();
         let alpha = of_new.abs();
@@ -341,6 +348,7 @@ impl Arithmetic for Tracker {
         let of_decay = if let Factor::OfOld(decay) = factor { decay.abs() } else { 0.0 };
         let new_weight = 4.0 * alpha + of_decay;
         let error = alpha * new.error + u * (3.0 * old.abs() * old_weight + new_weight * (new.value.abs() + new.error));
+        let error = error + carried * ((1.0 - of_new).abs() + 3.0 * u * old_weight);
         let value = (1.0 - of_new) * old + of_new * new.value;
         Tracked { value, error: error * (1.0 + 6.0 * u) * (1.0 + 1e-12), unit: u }
     }
@@ -398,6 +406,16 @@ impl Arithmetic for Tracker {
 
     fn parameter(&self, value: f64) -> Tracked {
         Tracked { value, error: self.unit * value.abs(), unit: self.unit }
+    }
+
+    fn cast(&self, value: Tracked, format: Format) -> Tracked {
+        let u = format.unit_roundoff();
+        // A type as wide as the accumulator's holds every value that there is.
+        if u <= self.unit {
+            return value;
+        }
+        let error = value.error * (1.0 + u) + u * value.value.abs() + format.half_subnormal();
+        Tracked { error: error * (1.0 + 1e-12), ..value }
     }
 
     fn keep(&self, value: f64) -> Tracked {
@@ -507,6 +525,24 @@ impl Real for Tracked {
         let root = self.value.sqrt();
         // |√a − √b| = |a − b|/(√a + √b) ≤ |a − b|/√a
         Tracked::computed(root, ratio(self.error, root), self, self)
+    }
+
+    fn function(self, function: Function) -> Tracked {
+        let value = function.of(self.value);
+        let carried = if self.error == 0.0 { 0.0 } else { function.steepest(self.value, self.error) * self.error };
+        let error = carried + function.granted() * self.unit * (value.abs() + carried);
+        Tracked { value, error: error * (1.0 + 1e-12), ..self }
+    }
+
+    fn step(self) -> Tracked {
+        let decided = self.error == 0.0 || self.value.abs() > self.error;
+        Tracked { error: if decided { 0.0 } else { 1.0 }, ..Tracked::constant(step_of(self.value)) }
+    }
+
+    fn max(self, other: Tracked) -> Tracked {
+        let larger = if self.value >= other.value || self.value.is_nan() { self } else { other };
+        let decided = (self.value - other.value).abs() > self.error + other.error;
+        Tracked { error: if decided { larger.error } else { self.error.max(other.error) }, ..larger }
     }
 
     fn value(self) -> f64 {

@@ -5,7 +5,8 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::{DoubleDouble, Format, Real};
+use super::real::step_of;
+use super::{DoubleDouble, Format, Function, Real};
 
 /// What a double-double operation may lose at the lower end of the range: its error terms underflow.
 pub const UNDERFLOW: f64 = f64::from_bits(4); // 2⁻¹⁰⁷²
@@ -209,6 +210,29 @@ impl Real for Truth {
         }
         // |√a − √b| = |a − b| / (√a + √b)
         Truth::computed(root, self.radius / root.hi * OUTWARD)
+    }
+
+    fn function(self, function: Function) -> Truth {
+        if !self.value.hi.is_finite() {
+            let value = DoubleDouble::from(function.of(self.value.hi));
+            return Truth { value, radius: if self.radius == 0.0 { 0.0 } else { f64::INFINITY } };
+        }
+        let value = function.of_double_double(self.value);
+        let spread = if self.radius == 0.0 { 0.0 } else { function.steepest(self.value.hi, self.radius) * self.radius };
+        // What is too small for binary64 is not 0.
+        let lost = if value.hi == 0.0 && self.value.hi != 0.0 { f64::MIN_POSITIVE } else { 0.0 };
+        Truth::computed(value, spread * 1.01 + DoubleDouble::POWER_ERROR * value.hi.abs() + lost)
+    }
+
+    fn step(self) -> Truth {
+        let decided = self.radius == 0.0 || self.value.hi.abs() > self.radius;
+        Truth { value: DoubleDouble::from(step_of(self.value.hi)), radius: if decided { 0.0 } else { 1.0 } }
+    }
+
+    fn max(self, other: Truth) -> Truth {
+        let larger = if self.value.hi >= other.value.hi || self.value.hi.is_nan() { self } else { other };
+        let decided = (self.value - other.value).hi.abs() > self.radius + other.radius;
+        Truth { radius: if decided { larger.radius } else { self.radius.max(other.radius) }, ..larger }
     }
 
     fn value(self) -> f64 {

@@ -69,16 +69,18 @@ fn expected(call: &Step) -> Descriptions {
 }
 
 /// The outputs: of the shapes that the plan says, or that of the input where the call should have been refused.
-pub(super) fn outputs(call: &Step) -> Descriptions {
+pub(crate) fn outputs(call: &Step) -> Descriptions {
     let tensors = call.descriptions();
     let shapes = Call { mode: call.mode, tensors: &tensors, num_batches_tracked: call.num_batches_tracked() };
-    let Some(Description { dtype, shape }) = tensors.get("input").cloned() else { return Descriptions::new() };
+    let Some(Description { shape, .. }) = tensors.get("input").cloned() else { return Descriptions::new() };
     let names = call.operation.signature().outputs;
     let outputs = match call.operation.plan(&shapes, &call.operation.rule()) {
         Ok(plan) => plan.outputs,
         Err(_) => names.iter().map(|&name| (name, shape.clone())).collect(),
     };
-    outputs.into_iter().map(|(name, shape)| (name.to_owned(), Description { dtype, shape })).collect()
+    let described =
+        |(name, shape): (&str, Vec<usize>)| (name.to_owned(), Description { dtype: call.output_dtype(name), shape });
+    outputs.into_iter().map(described).collect()
 }
 
 /// The state tensors that were sent.

@@ -200,6 +200,26 @@ flags! {
         "Folding a batch norm into a convolution forgets the running mean, or the factor of the convolution's bias.",
         "The folded network is off by a constant in each channel.",
         ["ultralytics/yolov3#807", "Tencent/ncnn#1339"];
+    Conditioning "conditioning" Class
+        "The condition of one sample, or of one tensor, is applied to another.",
+        "Every sample of a batch is generated for the first one's class, time step or style; with a batch of one nothing shows.",
+        [];
+    Mask "mask" Class
+        "What a mask leaves out counts in the statistics, in their sums or in their number.",
+        "A sequence's result depends on how far it was padded.",
+        [];
+    Activation "activation" Class
+        "The activation, gate or threshold of a norm is left out, or stands in another place.",
+        "The network is more linear than the one that was trained.",
+        [];
+    Chunks "chunks" Class
+        "The statistics of the parts of a batch are put together in another way.",
+        "Evaluation is done with statistics that no training has seen.",
+        [];
+    Limits "limits" Class
+        "The corrections of batch renormalization are not limited.",
+        "Early in training, when the running statistics are far off, the outputs explode.",
+        [];
     Gradient "gradient" Topic "Gradients are asked for.", "", [];
     SecondGradient "second_gradient" Topic "Gradients of gradients are asked for.", "", [];
     Thread "thread" Topic

@@ -1,7 +1,7 @@
 //! Cases: an operation and its steps, made once and never changed; and what a subject makes of them.
 
 pub mod catalogue;
-mod check_answer;
+pub(crate) mod check_answer;
 pub mod flag;
 mod hello;
 pub mod preconditions;
@@ -9,6 +9,7 @@ pub mod random;
 mod seeded;
 pub(crate) mod shaped;
 pub(crate) mod simpler;
+pub(crate) mod sketch;
 pub mod values;
 
 use std::collections::BTreeMap;
@@ -226,10 +227,15 @@ impl Step {
     }
 
     /// The data type of each output that this step has: the input's, the state tensor's own, or for a gradient, once or
-    /// twice, its tensor's.
+    /// twice, its tensor's. A dialect that multiplies by the weight last answers in the wider type of the two.
     pub fn output_dtype(&self, name: &str) -> DataType {
-        let gradient = name.strip_prefix("grad_").or(name.strip_prefix("grad2_"));
-        self.tensors.get(gradient.unwrap_or(name)).map_or_else(|| self.tensors["input"].dtype(), Tensor::dtype)
+        let tensor = name.strip_prefix("grad_").or(name.strip_prefix("grad2_")).unwrap_or(name);
+        if tensor == "output" && self.operation.promotes() {
+            return self.tensors.get("weight").unwrap_or(&self.tensors["input"]).dtype();
+        }
+        // A gradient with respect to an output, once more differentiated, is the output's; statistics that are outputs and
+        // were not sent are the input's.
+        self.tensors.get(tensor).map_or_else(|| self.tensors["input"].dtype(), Tensor::dtype)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Random steps: many groups of all kinds of values, for searching violations.
 
 use super::shaped::shaped;
+use super::sketch::{Role, Sketch, sketch};
 use super::values::{Values, held};
 use super::{Layout, Step};
 use crate::arithmetic::DataType;
 use crate::arithmetic::format::power_of_two;
 use crate::operation::{
-    ConvBatchNormFold, CrossMapLrn, FrozenBatchNorm, LocalResponseNorm, Mode, Normalize, Operation, Renorm,
+    Call, ConvBatchNormFold, CrossMapLrn, FrozenBatchNorm, LocalResponseNorm, Mode, Normalize, Operation, Renorm, Rule,
     SpectralNorm, WeightNorm,
 };
 use crate::tensor::{Tensor, Tensors};
@@ -26,7 +27,7 @@ pub fn step(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> 
         "batch_norm" | "sync_batch_norm" | "instance_norm" | "layer_norm" | "group_norm" | "rms_norm" => {
             standardizing(values, name, dtype, groups)
         }
-        _ => other(values, name, dtype, groups),
+        _ => sketched(values, name, dtype, groups).unwrap_or_else(|| other(values, name, dtype, groups)),
     };
     match values.below(16) {
         0..2 => step.with_gradients(values),
@@ -70,6 +71,67 @@ fn standardizing(values: &mut Values, name: &str, dtype: DataType, groups: usize
     }
     insert(&mut tensors, "input", &shaped.shape, shaped.input);
     Step { operation, mode, layout: Layout::default(), gradients: false, double_backward: false, tensors }
+}
+
+/// A step of an operation that sketches know: every group of a random kind.
+fn sketched(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> Option<Step> {
+    loop {
+        let (c, l) = (values.pick(&[2, 3, 4, 6, 8, 32]), values.pick(&[1, 2, 3, 5, 8, 16, 33]));
+        let n = (groups * values.pick(&[2, 4, 8]) / (c * l)).max(1 + values.below(3));
+        let sizes = [n, c, l];
+        let Sketch { operation, mode, parts } = sketch(name, sizes, values.pick(&[1e-5, 1e-3, 0.5]), values)?;
+        let mode = if mode == Mode::Train && values.below(4) == 0 { Mode::Eval } else { mode };
+        let (affine, tracked) = (values.below(4) > 0, values.below(4) > 0);
+        let mut tensors = Tensors::new();
+        for part in parts {
+            let stored = matches!(part.role, Role::Mean | Role::Variance);
+            if part.optional && !(if stored { tracked } else { affine }) {
+                continue;
+            }
+            let shape = part.shape(sizes);
+            let tensor = Tensor::rounded(dtype, &shape, filled(values, &part.role, shape.iter().product(), dtype));
+            tensors.insert(part.name.to_owned(), tensor);
+        }
+        let layout = Layout::default();
+        let mut step = Step { operation, mode, layout, gradients: false, double_backward: false, tensors };
+        let descriptions = step.descriptions();
+        let call = Call { mode, tensors: &descriptions, num_batches_tracked: None };
+        // Some shapes have too few values.
+        let Ok(plan) = step.operation.plan(&call, &Rule::default()) else { continue };
+        let mut input = vec![0.0; step.tensors["input"].len()];
+        for number in 0..plan.partition.groups() {
+            let positions = plan.partition.positions(number);
+            let kept = group(values, positions.len(), dtype);
+            positions.into_iter().zip(kept).for_each(|(position, x)| input[position] = x);
+        }
+        if name.starts_with("evo_norm_b") {
+            // At 0 the two branches of a maximum may meet.
+            input.iter_mut().filter(|x| **x == 0.0).for_each(|x| *x = 0.5);
+        }
+        let shape = step.tensors["input"].shape().to_vec();
+        step.tensors.insert("input".to_owned(), Tensor::rounded(dtype, &shape, input));
+        if let Some(mask) = step.tensors.get("mask") {
+            let mut mask: Vec<f64> = mask.to_f64().into_iter().collect();
+            let groups = (0..plan.partition.groups()).map(|number| plan.partition.positions(number));
+            groups.for_each(|positions| positions.into_iter().take(2).for_each(|position| mask[position] = 1.0));
+            step.tensors.insert("mask".to_owned(), Tensor::rounded(dtype, &shape, mask));
+        }
+        return Some(step);
+    }
+}
+
+/// Random values for a tensor of this role.
+fn filled(values: &mut Values, role: &Role, count: usize, dtype: DataType) -> Vec<f64> {
+    match role {
+        Role::Input => vec![0.0; count],
+        Role::Like => (0..count).map(|_| held(dtype, values.normal())).collect(),
+        Role::Weight | Role::Offset => values.weights(count),
+        Role::Bias => values.biases(count),
+        Role::Mean => values.normals(count, 0.0, 1.0),
+        Role::Variance => (0..count).map(|_| 0.25 + values.uniform()).collect(),
+        Role::Mask => (0..count).map(|_| if values.below(4) == 0 { 0.0 } else { 1.0 }).collect(),
+        Role::Slope => (0..count).map(|_| 0.25 + values.uniform()).collect(),
+    }
 }
 
 /// A step of an operation that takes norms, windows or stored statistics.

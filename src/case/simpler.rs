@@ -10,7 +10,7 @@ use ndarray::{Axis, Slice};
 use super::{Case, Layout, Step};
 use crate::arithmetic::DataType;
 use crate::arithmetic::format::power_of_two;
-use crate::operation::{LayerNorm, Operation, RmsNorm};
+use crate::operation::{LayerNorm, LayerNorm1p, MaskedLayerNorm, Operation, RmsNorm, SimpleNorm};
 use crate::tensor::Tensor;
 
 /// What is simplified, the most telling first.
@@ -47,6 +47,13 @@ fn options(case: &Case) -> Vec<Case> {
         &["bias"],
         &["weight"],
         &["conv_bias"],
+        &["scale", "shift"],
+        &["gamma", "beta"],
+        &["key_weight"],
+        &["gate"],
+        &["tau"],
+        &["gain"],
+        &["v"],
     ] {
         let optional = |name: &&str| case.steps[0].operation.signature().optional.contains(name);
         if names.iter().all(optional) && names.iter().any(|&name| case.steps[0].tensors.contains_key(name)) {
@@ -106,7 +113,10 @@ fn sliced(step: &Step, axis: usize, range: Range<usize>, groups: usize) -> Optio
     let mut trailing = None;
     match &mut step.operation {
         Operation::LayerNorm(LayerNorm { normalized_shape, .. })
-        | Operation::RmsNorm(RmsNorm { normalized_shape, .. }) => {
+        | Operation::RmsNorm(RmsNorm { normalized_shape, .. })
+        | Operation::LayerNorm1p(LayerNorm1p { normalized_shape, .. })
+        | Operation::SimpleNorm(SimpleNorm { normalized_shape, .. })
+        | Operation::MaskedLayerNorm(MaskedLayerNorm { normalized_shape, .. }) => {
             trailing = Some((axis + normalized_shape.len()).checked_sub(shape.len()));
             if let Some(Some(axis)) = trailing {
                 *normalized_shape.get_mut(axis)? = range.len();

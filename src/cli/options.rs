@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use crate::case::Flag;
-use crate::operation::{Operation, dialects_of};
+use crate::operation::Operation;
 use crate::report::Asked;
 use crate::subject::Builtin;
 
@@ -80,7 +80,8 @@ pub(super) struct SelectionOptions {
 
 /// The dialects that there are, of any operation.
 fn dialects() -> PossibleValuesParser {
-    let mut names: Vec<&'static str> = Operation::NAMES.iter().flat_map(|name| dialects_of(name)).collect();
+    let mut names: Vec<&'static str> =
+        Operation::NAMES.iter().flat_map(|name| Operation::dialects(name)).copied().collect();
     names.sort_unstable();
     names.dedup();
     PossibleValuesParser::new(names)

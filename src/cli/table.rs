@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 use super::Stop;
 use super::output::{markdown, print};
 use crate::arithmetic::DataType;
-use crate::case::{FlagKind, catalogue};
+use crate::case::{FlagKind, catalogue, sketch};
 use crate::conformance::power::{self, EXPOSED};
-use crate::operation::{Average, BatchNormDialect, Conventions, MomentumSense, OneValue};
+use crate::operation::{Average, BatchNormDialect, Conventions, MomentumSense, OneValue, Operation};
 use crate::property::statistic::{FALSE_ALARM, MISS, false_alarms};
 use crate::property::{self, Axis, Sign, matrix};
 use crate::report::{Status, multiple};
@@ -26,6 +26,8 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Which {
+    /// The operations: hyper-parameters, tensors, states, dialects, data types.
+    Operations,
     /// What the catalogue can see: the largest effect of each planted bug, as a multiple of the bound.
     Power,
     /// The planted bugs: what each does, what it does to a user, where it was seen.
@@ -46,6 +48,7 @@ enum Which {
 /// If standard output cannot be written.
 pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
     print(&match arguments.table {
+        Which::Operations => operations_table(),
         Which::Power => power_table(),
         Which::Bugs => bugs_table(),
         Which::FalseAlarms => false_alarms_table(),
@@ -55,6 +58,43 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
         Which::Momentum => momentum_table(),
     })?;
     Ok(Status::Conformant)
+}
+
+/// A row for each operation, made from its signature, a call of it, and how it is sketched.
+fn operations_table() -> String {
+    let names = |names: &[&str]| match names {
+        [] => "–".to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    };
+    let row = |&name: &&'static str| {
+        let operation = catalogue::cases().iter().map(|case| case.operation()).find(|own| own.name() == name);
+        let operation = operation.expect("every operation has cases");
+        let signature = operation.signature();
+        let fields = serde_json::to_value(operation).unwrap_or_default();
+        let fields: Vec<String> = fields.as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect();
+        let fields: Vec<&str> =
+            fields.iter().map(String::as_str).filter(|&key| key != "name" && key != "dialect").collect();
+        let shaped = |tensor: &&str| match sketch::axes_of(name, tensor) {
+            Some(axes) if *tensor != "input" => format!("`{tensor}` ({axes})"),
+            _ => format!("`{tensor}`"),
+        };
+        let mut tensors: Vec<String> = signature.required.iter().map(shaped).collect();
+        if !signature.optional.is_empty() {
+            tensors.push(format!("[{}]", signature.optional.iter().map(shaped).collect::<Vec<_>>().join(", ")));
+        }
+        vec![
+            format!("`{name}`"),
+            names(&fields),
+            tensors.join(", "),
+            names(signature.outputs),
+            names(signature.state),
+            names(signature.differentiable),
+            if signature.modes { "train, eval" } else { "–" }.to_owned(),
+            names(Operation::dialects(name)),
+        ]
+    };
+    let header = ["operation", "hyper-parameters", "tensors in", "out", "state", "differentiable", "modes", "dialects"];
+    markdown(&header, Operation::NAMES.iter().map(row).collect())
 }
 
 /// A row for each bug and operation, a column for each data type; an effect below [`EXPOSED`] is no evidence.
@@ -150,7 +190,12 @@ fn promises_table() -> String {
             seen(promises.shift),
             seen(promises.shift_of_channels),
             seen(promises.shift_of_samples),
-            if promises.sign == Sign::Odd { "−y" } else { "y" }.to_owned(),
+            match promises.sign {
+                Sign::Odd => "−y",
+                Sign::Even => "y",
+                Sign::Neither => "–",
+            }
+            .to_owned(),
             promises.degree.map_or("–".to_owned(), |degree| if degree == 0 { "same" } else { "a·y" }.to_owned()),
             moves(Axis::Samples),
             moves(Axis::Channels),

@@ -76,7 +76,7 @@ impl<'a> Affine<'a> {
             _ if of_group || weight.is_none() && bias.is_none() => affine(size, false),
             0 if run_length >= SHORT => affine(run_length, false),
             0 => Affine {
-                index: ParameterIndex { inner_step: size, run_step: 0, element_step: 1 },
+                index: ParameterIndex { inner_step: size, element_step: 1, ..ParameterIndex::default() },
                 ..affine(size, true)
             },
             _ => affine(size, false),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::document::{Document, DocumentError};
 use super::one_line;
 use crate::case::{Answer, Hello, LayoutFormat, Request, Step};
-use crate::operation::{Dialect, Operation, Refusal, dialects_of};
+use crate::operation::{Dialect, Operation, Refusal};
 use crate::tensor::Tensors;
 
 /// The version of the protocol and of the golden format.
@@ -226,7 +226,7 @@ fn operation_from_json(json: &Value) -> Result<Operation, MessageError> {
         return Err(unknown(json, "operation", &name));
     }
     let dialect = json["operation"].get("dialect").map(|dialect| dialect.as_str().unwrap_or_default());
-    if let Some(dialect) = dialect.filter(|dialect| !dialects_of(&name).contains(dialect)) {
+    if let Some(dialect) = dialect.filter(|dialect| !Operation::dialects(&name).contains(dialect)) {
         return Err(unknown(json, "dialect", dialect));
     }
     let operation = field(json, "operation")?;

@@ -1,7 +1,7 @@
 //! From findings to dialects: the one with the fewest departures.
 
 use super::{About, Finding};
-use crate::operation::{BatchNormDialect, dialects_of};
+use crate::operation::{BatchNormDialect, Operation};
 
 /// The most departures from a dialect that still is one: with more of them it says nothing.
 pub(super) const FORGIVEN: usize = 2;
@@ -29,7 +29,7 @@ pub struct Departure {
 /// Every dialect that the operation has, the nearest first. Of equals the one that the layer was asked in comes first, then
 /// the order of the table.
 pub(super) fn decide(findings: &[Finding], asked_in: BatchNormDialect, operation: &str) -> Vec<Fit> {
-    let has = |dialect: &&BatchNormDialect| dialects_of(operation).contains(&dialect.name());
+    let has = |dialect: &&BatchNormDialect| Operation::dialects(operation).contains(&dialect.name());
     let mut fits: Vec<Fit> = Vec::new();
     for &dialect in BatchNormDialect::ALL.iter().filter(has) {
         let departures: Vec<Departure> = findings.iter().filter_map(|finding| departure(finding, dialect)).collect();

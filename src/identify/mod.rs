@@ -16,7 +16,7 @@ pub use questions::{Choice, Question, questions};
 
 use crate::arithmetic::DataType;
 use crate::case::{Answer, Case, Request};
-use crate::operation::{BatchNormDialect, FAMILY, Rule, dialects_of};
+use crate::operation::{BatchNormDialect, FAMILY, Operation, Rule};
 use crate::subject::{CaseRun, Fault, Hello, Pool};
 use prediction::Predicted;
 
@@ -158,7 +158,7 @@ fn dialect(hello: &Hello, operation: &str, options: &Options) -> Result<BatchNor
     let default = vec![pytorch.name().to_owned()];
     let claimed = hello.dialects.get(operation).unwrap_or(&default);
     let speaks = |dialect: &BatchNormDialect| claimed.iter().any(|name| name == dialect.name());
-    let of_operation = |dialect: &BatchNormDialect| dialects_of(operation).contains(&dialect.name());
+    let of_operation = |dialect: &BatchNormDialect| Operation::dialects(operation).contains(&dialect.name());
     let wanted = match options.dialect {
         Some(dialect) => Some(dialect).filter(|dialect| speaks(dialect) && of_operation(dialect)),
         None if speaks(&pytorch) => Some(pytorch),

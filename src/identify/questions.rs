@@ -425,7 +425,7 @@ fn short(value: f64) -> String {
 mod tests {
     use super::super::prediction::Predicted;
     use super::*;
-    use crate::operation::{FAMILY, dialects_of};
+    use crate::operation::FAMILY;
     use crate::subject::answer_by;
     use crate::subject::planted::Recipe;
 
@@ -446,7 +446,7 @@ mod tests {
     #[test]
     fn the_choices_lie_far_apart() {
         for &operation in FAMILY {
-            let spoken = |dialect: &&BatchNormDialect| dialects_of(operation).contains(&dialect.name());
+            let spoken = |dialect: &&BatchNormDialect| Operation::dialects(operation).contains(&dialect.name());
             for &dialect in BatchNormDialect::ALL.iter().filter(spoken) {
                 for dtype in DataType::FLOATS {
                     for question in questions(operation, dialect, dtype) {

@@ -34,8 +34,17 @@ impl<'a> ExactAnswers<'a> {
     /// Element `index` of output `name`; `None` where it is no finite real number (a NaN or an infinity goes in, or σ is
     /// not positive).
     pub fn element(&mut self, name: &str, index: usize) -> Option<Exact> {
+        let affine = &self.plan.affine;
         match name {
             _ if !self.plan.standardizes => None,
+            _ if name.strip_prefix("grad_") == Some(affine.weight) => self.weight_gradient(index),
+            _ if name.strip_prefix("grad_") == Some(affine.bias) => {
+                let seeds = &self.tensors["grad_output.output"];
+                let terms = self.multiplied(index).iter().map(|&position| seeds[position]);
+                terms.clone().all(f64::is_finite).then(|| sum(terms))
+            }
+            // The sum 1 + w is no binary64 number: the radius must do.
+            "output" | "grad_input" if affine.one_plus && self.tensors.contains_key(affine.weight) => None,
             "output" => self.output(index),
             "running_mean" => self.running(index, "running_mean", |group| Some(group.mean())),
             "running_var" => self.running(index, "running_var", |group| {
@@ -44,12 +53,6 @@ impl<'a> ExactAnswers<'a> {
                 (partition.group_size() > usize::from(degrees_of_freedom)).then(|| group.variance(degrees_of_freedom))
             }),
             "grad_input" => self.input_gradient(index),
-            "grad_weight" => self.weight_gradient(index),
-            "grad_bias" => {
-                let seeds = &self.tensors["grad_output.output"];
-                let terms = self.multiplied(index).iter().map(|&position| seeds[position]);
-                terms.clone().all(f64::is_finite).then(|| sum(terms))
-            }
             _ => None,
         }
     }
@@ -57,7 +60,7 @@ impl<'a> ExactAnswers<'a> {
     fn output(&mut self, index: usize) -> Option<Exact> {
         let (group, parameter) = place(self.plan, index);
         let parameter = |name: &str| self.tensors.get(name).map(|values| values[parameter]);
-        let (weight, bias) = (parameter("weight"), parameter("bias"));
+        let (weight, bias) = (parameter(self.plan.affine.weight), parameter(self.plan.affine.bias));
         let x = self.tensors["input"][index];
         if ![Some(x), weight, bias].into_iter().flatten().all(f64::is_finite) {
             return None;
@@ -77,7 +80,7 @@ impl<'a> ExactAnswers<'a> {
     fn input_gradient(&mut self, index: usize) -> Option<Exact> {
         let (plan, tensors) = (self.plan, self.tensors);
         let (number, parameter) = place(plan, index);
-        let weights = tensors.get("weight");
+        let weights = tensors.get(plan.affine.weight);
         let (input, seeds) = (&tensors["input"], &tensors["grad_output.output"]);
         let (x, g, w) = (input[index], seeds[index], weights.map_or(1.0, |weights| weights[parameter]));
         if ![x, g, w].into_iter().all(f64::is_finite) {
@@ -119,7 +122,8 @@ impl<'a> ExactAnswers<'a> {
     fn multiplied(&mut self, index: usize) -> &[usize] {
         let (plan, tensors) = (self.plan, self.tensors);
         let multiplied = self.multiplied.get_or_insert_with(|| {
-            let count = ["weight", "bias"].into_iter().filter_map(|name| tensors.get(name)).map(Vec::len).max();
+            let names = [plan.affine.weight, plan.affine.bias];
+            let count = names.into_iter().filter_map(|name| tensors.get(name)).map(Vec::len).max();
             let mut multiplied = vec![Vec::new(); count.unwrap_or(0)];
             for position in 0..tensors["input"].len() {
                 multiplied[place(plan, position).1].push(position);

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::normalization::{check_dtypes, check_vectors, factor, moves, normalizes_by_batch};
 use super::running::{Keeping, STATE};
 use super::{
-    Average, BatchNormDialect, BesselCount, Call, Definition, Mode, OneValue, Partition, Plan, Refusal, RefusalKind,
-    Refused, Rule, Signature, Source, Updates, json_float,
+    Affine, Average, BatchNormDialect, BesselCount, Call, Definition, Mode, OneValue, Partition, Plan, Refusal,
+    RefusalKind, Refused, Rule, Signature, Source, Updates, json_float,
 };
 use crate::arithmetic::Factor;
 
@@ -171,6 +171,7 @@ impl BatchNorm {
             num_batches_tracked: counted,
             iterations: 0,
             bessel_values: (rule.bessel == BesselCount::Samples).then_some(batch),
+            affine: Affine::PLAIN,
         })
     }
 

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::normalization::{check_dtypes, check_vectors};
 use super::running::Keeping;
 use super::{
-    Call, Definition, Dialect, Grouping, OneValue, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused,
-    Rule, Signature, Source, json_float,
+    Affine, Call, Definition, Dialect, Grouping, OneValue, ParameterIndex, Partition, Plan, Refusal, RefusalKind,
+    Refused, Rule, Signature, Source, json_float,
 };
 
 /// Group norm's hyper-parameters.
@@ -78,9 +78,9 @@ impl GroupNorm {
         let per_group = channels / groups;
         let strided = rule.grouping == Grouping::Strided;
         let parameter = match (rule.affine_per_group, strided) {
-            (true, _) => ParameterIndex { inner_step: 1, run_step: 0, element_step: 0 },
-            (false, true) => ParameterIndex { inner_step: 1, run_step: groups, element_step: 0 },
-            (false, false) => ParameterIndex { inner_step: per_group, run_step: 1, element_step: 0 },
+            (true, _) => ParameterIndex { inner_step: 1, ..ParameterIndex::default() },
+            (false, true) => ParameterIndex { inner_step: 1, run_step: groups, ..ParameterIndex::default() },
+            (false, false) => ParameterIndex { inner_step: per_group, run_step: 1, ..ParameterIndex::default() },
         };
         let (inner_stride, run_stride) = if strided { (length, groups * length) } else { (per_group * length, length) };
         Ok(Plan {
@@ -105,6 +105,7 @@ impl GroupNorm {
             num_batches_tracked: None,
             iterations: 0,
             bessel_values: None,
+            affine: Affine::PLAIN,
         })
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::normalization::check_dtypes;
 use super::running::Keeping;
 use super::{
-    Call, Definition, Dialect, Grouping, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Affine, Call, Definition, Dialect, Grouping, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
     Signature, Source, json_float,
 };
 
@@ -89,7 +89,7 @@ pub(super) fn plan_trailing(
             runs: 1,
             run_stride: last,
             run_length: last,
-            parameter: ParameterIndex { inner_step: last, run_step: 0, element_step: 1 },
+            parameter: ParameterIndex { inner_step: last, element_step: 1, ..ParameterIndex::default() },
         },
         outputs: vec![("output", shape.to_vec())],
         standardizes: true,
@@ -102,5 +102,6 @@ pub(super) fn plan_trailing(
         num_batches_tracked: None,
         iterations: 0,
         bessel_values: None,
+        affine: Affine::PLAIN,
     })
 }

@@ -4,54 +4,103 @@
 //! elements share statistics, or why the call is refused) and its forward pass. To add one, write a file beside
 //! `layer_norm.rs` and a line in the list `operations!` below.
 
+mod ada_group_norm;
+mod ada_instance_norm;
+mod ada_layer_norm;
 mod batch_norm;
+mod batch_renorm;
 mod conv_batch_norm_fold;
 mod dialect;
 mod double_backward;
+mod dynamic;
+mod evo_norm;
 mod families;
+mod film;
+mod filter_response_norm;
 mod frozen_batch_norm;
+mod ghost_batch_norm;
+mod global_response_norm;
 mod group_norm;
 mod instance_norm;
 mod layer_norm;
+mod layer_norm_1p;
+mod layer_norm_2d;
 mod local_response_norm;
+mod masked;
 mod mistakes;
 pub(crate) mod normalization;
 mod normalize;
 mod norms;
 mod partition;
+mod pixel_norm;
+mod precise_batch_norm_statistics;
+mod qk_norm;
 mod renorm;
 mod rms_norm;
+mod rms_norm_gated;
 mod rule;
 mod running;
+mod scale_norm;
+mod simple_norm;
+mod spade;
 mod spectral_norm;
+mod split_batch_norm;
 mod sync_batch_norm;
+mod values;
+mod weight_demodulation;
 mod weight_norm;
+mod weight_standardization;
+
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+pub use ada_group_norm::AdaGroupNorm;
+pub use ada_instance_norm::AdaInstanceNorm;
+pub use ada_layer_norm::AdaLayerNorm;
 pub use batch_norm::BatchNorm;
+pub use batch_renorm::BatchRenorm;
 pub use conv_batch_norm_fold::ConvBatchNormFold;
 pub use dialect::{BatchNormDialect, Conventions};
-pub use families::{BATCH, CENTRED, FAMILY, RUNNING};
+pub use dynamic::{DynamicErf, DynamicTanh};
+pub use evo_norm::{EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2};
+pub use families::{AFFINE, BATCH, CENTRED, FAMILY, RUNNING, TORCH_FAMILY, WEIGHTED};
+pub use film::Film;
+pub use filter_response_norm::FilterResponseNorm;
 pub use frozen_batch_norm::FrozenBatchNorm;
+pub use ghost_batch_norm::GhostBatchNorm;
+pub use global_response_norm::GlobalResponseNorm;
 pub use group_norm::GroupNorm;
 pub use instance_norm::InstanceNorm;
 pub use layer_norm::LayerNorm;
+pub use layer_norm_1p::LayerNorm1p;
+pub use layer_norm_2d::LayerNorm2d;
 pub use local_response_norm::{CrossMapLrn, LocalResponseNorm};
-pub use normalization::{Output, Outputs, Plan, Source};
+pub use masked::{MaskedBatchNorm, MaskedGroupNorm, MaskedLayerNorm};
+pub use normalization::{Affine, Output, Outputs, Plan, Source};
 pub use normalize::Normalize;
 pub use partition::{ParameterIndex, Partition};
+pub use pixel_norm::PixelNorm;
+pub use precise_batch_norm_statistics::PreciseBatchNormStatistics;
+pub use qk_norm::QkNorm;
 pub use renorm::Renorm;
 pub use rms_norm::RmsNorm;
+pub use rms_norm_gated::RmsNormGated;
 pub use rule::{
     BesselCount, Centring, Cumulative, Elements, EpsValue, FoldingRule, GradientRule, Grouping, IterationRule,
-    MomentumSense, NormRule, OneValue, Rule, TrainingStatistics, Updates, WeightReading, WindowRule,
+    MaskRule, MomentumSense, NormRule, OneValue, Rule, TrainingStatistics, Updates, WeightReading, WindowRule,
 };
 pub(crate) use running::moved;
 pub use running::{Average, Keeping};
+pub use scale_norm::ScaleNorm;
+pub use simple_norm::SimpleNorm;
+pub use spade::Spade;
 pub use spectral_norm::SpectralNorm;
+pub use split_batch_norm::SplitBatchNorm;
 pub use sync_batch_norm::SyncBatchNorm;
+pub use weight_demodulation::WeightDemodulation;
 pub use weight_norm::WeightNorm;
+pub use weight_standardization::{ScaledWeightStandardization, WeightStandardization};
 
 use crate::arithmetic::{Arithmetic, DataType};
 use crate::tensor::Tensors;
@@ -73,14 +122,14 @@ pub enum Dialect {
     /// PyTorch's modules.
     #[default]
     Pytorch,
-}
-
-/// The names of the dialects that an operation may have; for one without a choice of them, those that any has.
-pub fn dialects_of(operation: &str) -> Vec<&'static str> {
-    match operation {
-        BatchNorm::NAME => BatchNormDialect::ALL.iter().map(|dialect| dialect.name()).collect(),
-        _ => vec!["pytorch"],
-    }
+    /// transformers' `LlamaRMSNorm`: rounded to the input's type before the weight.
+    Llama,
+    /// transformers' `GemmaRMSNorm`: 1 + weight, rounded last.
+    Gemma,
+    /// transformers' `T5LayerNorm`: rounded to the weight's type before the weight.
+    T5,
+    /// transformers' `Olmo2RMSNorm`: the weight first, rounded last.
+    Olmo2,
 }
 
 impl Dialect {
@@ -250,7 +299,7 @@ impl Refused {
 
 /// Makes `enum Operation` and its dispatch from one list.
 macro_rules! operations {
-    ($($variant:ident),* $(,)?) => {
+    ($($(#[$attribute:meta])* $variant:ident),* $(,)?) => {
         /// One norm variant with its hyper-parameters.
         ///
         /// ```
@@ -264,6 +313,7 @@ macro_rules! operations {
         pub enum Operation {
             $(
                 #[allow(missing_docs)]
+                $(#[$attribute])*
                 $variant($variant),
             )*
         }
@@ -347,7 +397,60 @@ operations![
     SpectralNorm,
     FrozenBatchNorm,
     ConvBatchNormFold,
+    #[serde(rename = "layer_norm_2d")]
+    LayerNorm2d,
+    PixelNorm,
+    #[serde(rename = "layer_norm_1p")]
+    LayerNorm1p,
+    SimpleNorm,
+    QkNorm,
+    RmsNormGated,
+    FilterResponseNorm,
+    AdaLayerNorm,
+    AdaGroupNorm,
+    AdaInstanceNorm,
+    Film,
+    Spade,
+    WeightStandardization,
+    ScaledWeightStandardization,
+    GhostBatchNorm,
+    SplitBatchNorm,
+    MaskedLayerNorm,
+    MaskedGroupNorm,
+    MaskedBatchNorm,
+    ScaleNorm,
+    GlobalResponseNorm,
+    DynamicTanh,
+    DynamicErf,
+    WeightDemodulation,
+    EvoNormB0,
+    EvoNormB1,
+    EvoNormB2,
+    EvoNormS0,
+    EvoNormS1,
+    EvoNormS2,
+    BatchRenorm,
+    PreciseBatchNormStatistics,
 ];
+
+impl Operation {
+    /// The names of the dialects that the operation called `name` has, the default first.
+    pub fn dialects(name: &str) -> &'static [&'static str] {
+        static OF_BATCH_NORM: LazyLock<Vec<&'static str>> =
+            LazyLock::new(|| BatchNormDialect::ALL.iter().map(|dialect| dialect.name()).collect());
+        match name {
+            BatchNorm::NAME => &OF_BATCH_NORM,
+            RmsNorm::NAME => &["pytorch", "llama", "gemma", "t5", "olmo2"],
+            _ => &["pytorch"],
+        }
+    }
+
+    /// Whether the output has the weight's type, where that is wider than the input's: what transformers' dialects that
+    /// round early promote to.
+    pub(crate) fn promotes(&self) -> bool {
+        matches!(self, Operation::RmsNorm(norm) if matches!(norm.dialect, Dialect::Llama | Dialect::T5))
+    }
+}
 
 /// Floats in JSON: a number, or one of the strings `"nan"`, `"inf"`, `"-inf"`.
 pub(crate) mod json_float {

@@ -43,6 +43,26 @@ pub struct Plan {
     pub iterations: usize,
     /// The number of values that Bessel's correction counts, if not the group's.
     pub bessel_values: Option<usize>,
+    /// The affine parameters: how they are called and applied.
+    pub affine: Affine,
+}
+
+/// How weight and bias are called and applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affine {
+    /// The name of the tensor that multiplies.
+    pub weight: &'static str,
+    /// The name of the tensor that is added.
+    pub bias: &'static str,
+    /// Whether 1 + weight multiplies.
+    pub one_plus: bool,
+    /// The type that a standardized value is rounded to before the weight, where a dialect casts early.
+    pub cast: Option<DataType>,
+}
+
+impl Affine {
+    /// w·y + b.
+    pub const PLAIN: Affine = Affine { weight: "weight", bias: "bias", one_plus: false, cast: None };
 }
 
 impl Plan {
@@ -61,7 +81,18 @@ impl Plan {
             num_batches_tracked: None,
             iterations: 0,
             bessel_values: None,
+            affine: Affine::PLAIN,
         }
+    }
+
+    /// A plan of the family: groups standardized by their own statistics.
+    pub(super) fn standardizing(partition: Partition, shape: &[usize], eps: f64, centred: bool) -> Plan {
+        Plan { standardizes: true, centred, ..Plan::of_norms(partition, shape, eps) }
+    }
+
+    /// Whether the mean is subtracted, after the rule.
+    pub(super) fn centres(&self, rule: &Rule) -> bool {
+        self.centred || rule.centring == Centring::Subtracted
     }
 }
 
@@ -105,6 +136,22 @@ pub struct Outputs<R> {
     pub num_batches_tracked: Option<i64>,
 }
 
+impl Affine {
+    /// The value as it meets the weight.
+    fn rounded<A: Arithmetic>(&self, arithmetic: &A, value: A::Real) -> A::Real {
+        match self.cast.and_then(DataType::format) {
+            Some(format) => arithmetic.cast(value, format),
+            None => value,
+        }
+    }
+
+    /// What multiplies: the weight, or 1 + weight.
+    fn factor<A: Arithmetic>(&self, arithmetic: &A, weight: A::Input, rule: &Rule) -> A::Real {
+        let weight = arithmetic.keep(weight);
+        if self.one_plus == rule.offset_flipped { weight } else { A::Real::constant(1.0) + weight }
+    }
+}
+
 /// Normalizes, and moves the running statistics where the plan says so.
 pub(crate) fn forward<A: Arithmetic>(
     arithmetic: &A,
@@ -119,7 +166,7 @@ pub(crate) fn forward<A: Arithmetic>(
 
     // Without elements there are no statistics: nothing is normalized, nothing moves.
     let groups = if input.is_empty() { 0 } else { partition.groups() };
-    let moments = |runs: Runs| arithmetic.moments(Group::new(input, runs), plan.centred);
+    let moments = |runs: Runs| arithmetic.moments(Group::new(input, runs), plan.centres(rule));
     let current: Vec<A::Moments> = if matches!(plan.source, Source::Input | Source::Average) || plan.update.is_some() {
         (0..groups).map(|group| moments(elements_seen(plan, group, input.len(), rule.elements))).collect()
     } else {
@@ -158,7 +205,17 @@ pub(crate) fn forward<A: Arithmetic>(
                     _ => Parameter::Each(&values[place.parameter..][..length]),
                 })
             };
-            arithmetic.rescale(run, scaling, parameter("weight"), parameter("bias"), out);
+            let (weight, bias) = (parameter(plan.affine.weight), parameter(plan.affine.bias));
+            if !plan.affine.one_plus && plan.affine.cast.is_none() && !rule.offset_flipped {
+                arithmetic.rescale(run, scaling, weight, bias, out);
+                continue;
+            }
+            arithmetic.rescale(run, scaling, None, None, out);
+            for (k, out) in out.iter_mut().enumerate() {
+                let y = plan.affine.rounded(arithmetic, *out);
+                let y = weight.map_or(y, |weight| y * plan.affine.factor(arithmetic, weight.at(k), rule));
+                *out = bias.map_or(y, |bias| y + arithmetic.keep(bias.at(k)));
+            }
         }
     }
     if rule.centring == Centring::Kept && plan.centred && !scalings.is_empty() {
@@ -191,11 +248,24 @@ pub(crate) fn backward<A: Arithmetic>(
     shapes: &Tensors<Description>,
     rule: &Rule,
 ) -> Tensors<Output<A::Real>> {
-    let partition = &plan.partition;
-    let (input, seed) = (&tensors["input"], &tensors["grad_output.output"]);
+    let seed: Vec<A::Real> = tensors["grad_output.output"].iter().map(|&g| arithmetic.keep(g)).collect();
+    backward_of(arithmetic, plan, tensors, shapes, rule, &seed)
+}
+
+/// The same where `seed` comes from above: what follows the standardization has been differentiated already.
+pub(crate) fn backward_of<A: Arithmetic>(
+    arithmetic: &A,
+    plan: &Plan,
+    tensors: &Tensors<Vec<A::Input>>,
+    shapes: &Tensors<Description>,
+    rule: &Rule,
+    seed: &[A::Real],
+) -> Tensors<Output<A::Real>> {
+    let (partition, affine) = (&plan.partition, &plan.affine);
+    let input = &tensors["input"];
     let scale = rule.scale(plan.eps);
     let length = partition.run_length;
-    let weight = tensors.get("weight");
+    let weight = tensors.get(affine.weight);
     let groups = if input.is_empty() { 0 } else { partition.groups() };
     let state = |name: &str| tensors.get(name).map(Vec::as_slice);
     let moved = match plan.source {
@@ -209,17 +279,17 @@ pub(crate) fn backward<A: Arithmetic>(
 
     let mut grad_input: Vec<A::Real> = input.iter().map(|&x| arithmetic.keep(x)).collect();
     let count = |name: &str| tensors.get(name).map_or(0, Vec::len);
-    let mut weight_terms: Vec<Vec<A::Real>> = vec![Vec::new(); count("weight")];
-    let mut bias_terms: Vec<Vec<A::Real>> = vec![Vec::new(); count("bias")];
+    let mut weight_terms: Vec<Vec<A::Real>> = vec![Vec::new(); count(affine.weight)];
+    let mut bias_terms: Vec<Vec<A::Real>> = vec![Vec::new(); count(affine.bias)];
     for group in 0..groups {
         let positions = partition.positions(group);
         let x: Vec<A::Input> = positions.iter().map(|&position| input[position]).collect();
         let moments = match plan.source {
-            Source::Input => arithmetic.moments(Group::contiguous(&x), plan.centred),
+            Source::Input => arithmetic.moments(Group::contiguous(&x), plan.centres(rule)),
             Source::Stored => running::read(arithmetic, plan, &state, group % partition.inner),
             Source::Average => running::averaged(arithmetic, &moved, group % partition.inner),
             Source::Nothing => {
-                positions.into_iter().for_each(|position| grad_input[position] = arithmetic.keep(seed[position]));
+                positions.into_iter().for_each(|position| grad_input[position] = seed[position]);
                 continue;
             }
         };
@@ -230,12 +300,14 @@ pub(crate) fn backward<A: Arithmetic>(
         for (&position, &y) in positions.iter().zip(&y) {
             let start = position / length * length;
             let parameter = partition.place(start).parameter + (position - start) * partition.parameter.element_step;
-            let g = arithmetic.keep(seed[position]);
+            let g = seed[position];
             let weight = weight.filter(|_| rule.gradient != GradientRule::WithoutWeight);
-            a.push(weight.map_or(g, |weight| g * arithmetic.keep(weight[parameter])));
+            let product = weight.map_or(g, |weight| g * affine.factor(arithmetic, weight[parameter], rule));
+            a.push(affine.rounded(arithmetic, product));
             if let Some(terms) = weight_terms.get_mut(parameter) {
                 let raw = rule.gradient == GradientRule::WeightOfRawInput;
-                terms.push(g * if raw { arithmetic.keep(input[position]) } else { y });
+                let y = if raw { arithmetic.keep(input[position]) } else { affine.rounded(arithmetic, y) };
+                terms.push(affine.rounded(arithmetic, g * y));
             }
             if let Some(terms) = bias_terms.get_mut(parameter) {
                 terms.push(g);
@@ -247,7 +319,7 @@ pub(crate) fn backward<A: Arithmetic>(
         } else if constant {
             a.iter().map(|&a| a * arithmetic.inverse(&scaling)).collect()
         } else {
-            let centred = plan.centred && rule.gradient != GradientRule::WithoutMean;
+            let centred = plan.centres(rule) && rule.gradient != GradientRule::WithoutMean;
             // Along zeros the variance's part vanishes.
             let zeros = vec![A::Real::constant(0.0); y.len()];
             let y = if rule.gradient == GradientRule::WithoutVariance { &zeros } else { &y };
@@ -259,7 +331,7 @@ pub(crate) fn backward<A: Arithmetic>(
     }
     let mut gradients = Tensors::new();
     gradients.insert("grad_input".into(), Output { shape: shapes["input"].shape.clone(), values: grad_input });
-    for (name, terms) in [("weight", weight_terms), ("bias", bias_terms)] {
+    for (name, terms) in [(affine.weight, weight_terms), (affine.bias, bias_terms)] {
         if let Some(description) = shapes.get(name) {
             let total = |terms: Vec<A::Real>| {
                 let count = A::Real::constant(terms.len() as f64);

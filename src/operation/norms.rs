@@ -11,6 +11,10 @@ use crate::arithmetic::format::exponent_of;
 
 /// ‖x‖_p. Values far from 1 are scaled by a power of two, so that their powers neither overflow nor underflow.
 pub(super) fn norm<R: Real>(x: &[R], p: f64) -> R {
+    // Of zeros alone: not a root, which has no derivative there, but the constant that frameworks make of it.
+    if p == 2.0 && x.iter().all(|x| x.value() == 0.0) {
+        return R::constant(0.0);
+    }
     let largest = x.iter().map(|x| x.value().abs()).fold(0.0, f64::max);
     let exponent = if largest > 0.0 && largest.is_finite() { exponent_of(largest) } else { 0 };
     if exponent.abs() <= 250 || p == 0.0 {

@@ -33,9 +33,11 @@ pub struct Partition {
     pub parameter: ParameterIndex,
 }
 
-/// An element's weight has the index inner·`inner_step` + run·`run_step` + k·`element_step`.
+/// An element's weight has the index outer·`outer_step` + inner·`inner_step` + run·`run_step` + k·`element_step`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParameterIndex {
+    /// For each step along the first axis of groups: 0 where groups along it share their weights.
+    pub outer_step: usize,
     /// For each step along the second axis of groups.
     pub inner_step: usize,
     /// For each run.
@@ -143,7 +145,9 @@ impl Partition {
         };
         Place {
             group: outer * self.inner + inner,
-            parameter: inner * self.parameter.inner_step + run * self.parameter.run_step,
+            parameter: outer * self.parameter.outer_step
+                + inner * self.parameter.inner_step
+                + run * self.parameter.run_step,
         }
     }
 }
@@ -190,7 +194,7 @@ mod tests {
                 runs: per_group,
                 run_stride: l,
                 run_length: l,
-                parameter: ParameterIndex { inner_step: per_group, run_step: 1, element_step: 0 },
+                parameter: ParameterIndex { inner_step: per_group, run_step: 1, ..ParameterIndex::default() },
             };
             assert_covers(group, n * c * l);
             let strided = Partition { inner_stride: l, run_stride: g * l, ..group };

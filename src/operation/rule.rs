@@ -73,6 +73,28 @@ pub struct Rule {
     pub iteration: IterationRule,
     /// How a batch norm is folded into a convolution.
     pub folding: FoldingRule,
+    /// The weight multiplies where 1 + weight must, and the other way round.
+    pub offset_flipped: bool,
+    /// Every sample is given the first one's conditions.
+    pub first_condition: bool,
+    /// What a mask does to the statistics.
+    pub mask: MaskRule,
+    /// The gate stands on the other side of the norm.
+    pub gate_moved: bool,
+    /// Activations, gates and thresholds are left out.
+    pub inactive: bool,
+    /// The smaller of two branches divides.
+    pub smaller_branch: bool,
+    /// Chunks move the running statistics once, by their mean.
+    pub chunks_averaged: bool,
+    /// r and d are not clipped.
+    pub unclipped: bool,
+    /// The weight's size is not divided by the root of its fan-in.
+    pub fan_in_dropped: bool,
+    /// The factor of an activation's argument is left out.
+    pub alpha_dropped: bool,
+    /// A norm is divided by the sum of its kind instead of their mean.
+    pub norms_summed: bool,
 }
 
 impl Rule {
@@ -344,4 +366,16 @@ impl MomentumSense {
             MomentumSense::OfOld => MomentumSense::OfNew,
         }
     }
+}
+
+/// What a masked layer does with its mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaskRule {
+    /// The statistics are those of the values that the mask keeps.
+    #[default]
+    Kept,
+    /// They are those of all values.
+    Ignored,
+    /// The sums leave the others out, their number does not.
+    Counted,
 }

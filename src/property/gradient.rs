@@ -12,9 +12,10 @@ use super::trial::{Asked, Trial, exact, moments, sum};
 use super::{EVERY, Property, Scope};
 use crate::arithmetic::format::power_of_two;
 use crate::arithmetic::{Real, Truth};
+use crate::case::check_answer::outputs;
 use crate::case::{Flag, Step};
 use crate::judge::unravel;
-use crate::operation::{CENTRED, FAMILY};
+use crate::operation::{AFFINE, CENTRED, FAMILY};
 use crate::tensor::Tensor;
 
 pub(super) const PROPERTIES: &[Property] = &[
@@ -42,7 +43,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "db = Σ g, dw = Σ g·x̂",
         source: "Ioffe and Szegedy 2015, section 3",
         flags: &[Flag::ParameterGradient],
-        scope: Scope::Of(FAMILY),
+        scope: Scope::Of(AFFINE),
         trial: gradient_parameters,
     },
     Property {
@@ -51,7 +52,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "dx(g; w) = dx(g·w)",
         source: "Ioffe and Szegedy 2015, section 3",
         flags: &[Flag::ParameterGradient],
-        scope: Scope::Of(FAMILY),
+        scope: Scope::Of(AFFINE),
         trial: gradient_weight,
     },
     Property {
@@ -89,10 +90,9 @@ const DIRECTION: &str = "grad_grad.input";
 /// The step asking for gradients, with integers from above.
 fn seeded(setting: &mut Setting, mut step: Step) -> Step {
     step.gradients = true;
+    let outputs = outputs(&step);
     for &output in step.operation.signature().outputs {
-        let of = if output == "folded_bias" { "bias" } else { "input" };
-        let shape = step.tensors[of].shape().to_vec();
-        let tensor = integers(setting, &shape);
+        let tensor = integers(setting, &outputs[output].shape);
         step.tensors.insert(format!("grad_output.{output}"), tensor);
     }
     step
@@ -109,7 +109,7 @@ fn at(asked: &Asked<'_>, index: usize) -> String {
 
 fn gradient_sum(setting: &mut Setting) -> Option<Trial> {
     let mut step = setting.step();
-    if setting.round % 2 == 1 {
+    if setting.round % 2 == 1 && AFFINE.contains(&setting.operation) {
         setting.affine(&mut step);
     }
     let step = seeded(setting, step);

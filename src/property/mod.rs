@@ -10,6 +10,7 @@
 mod check;
 mod gradient;
 mod identity;
+mod layer;
 pub mod matrix;
 mod moments;
 mod norms;
@@ -65,16 +66,23 @@ const SHIFTABLE: Scope = Scope::Promising(|it| !(it.shift && it.shift_of_channel
 const SCALABLE: Scope = Scope::Promising(|it| it.degree.is_some());
 /// Those whose samples do not see each other.
 const UNMIXED: Scope = Scope::Promising(|it| !it.mixes_samples);
-/// Those whose output is a monotone function of the element within a group: whatever has no windows.
-const MONOTONE: Scope = Scope::Promising(|it| it.permutes.contains(&Axis::Channels));
+/// Those whose output is a monotone function of the element within a group.
+const MONOTONE: Scope = Scope::Promising(|it| it.monotone);
+/// Those that some shift does not change.
+const SHIFTED: Scope = Scope::Promising(|it| it.shift || it.shift_of_channels || it.shift_of_samples);
+/// Those whose output's sign follows from the input's.
+const SIGNED: Scope = Scope::Promising(|it| it.sign != Sign::Neither);
+/// Those along whose axes a permutation goes through.
+const PERMUTING: Scope = Scope::Promising(|it| !it.permutes.is_empty());
 
 /// Every property.
 pub fn properties() -> impl Iterator<Item = &'static Property> {
-    let families = [
+    let families: [&[Property]; 9] = [
         symmetry::PROPERTIES,
         moments::PROPERTIES,
         norms::PROPERTIES,
         identity::PROPERTIES,
+        layer::PROPERTIES,
         refusal::PROPERTIES,
         gradient::PROPERTIES,
         repeat::PROPERTIES,

@@ -13,7 +13,7 @@ use super::trial::{Asked, Finding, Trial, exact, moments, sum};
 use super::{MONOTONE, Property, Scope};
 use crate::arithmetic::{Real, Truth};
 use crate::case::{Flag, Step};
-use crate::operation::{CENTRED, FAMILY, Operation};
+use crate::operation::{AFFINE, CENTRED, FAMILY, Operation};
 use crate::tensor::Tensor;
 
 pub(super) const PROPERTIES: &[Property] = &[
@@ -95,7 +95,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(x; w, b) = w·y(x) + b",
         source: "Ioffe and Szegedy 2015, algorithm 1",
         flags: &[Flag::AffineShape],
-        scope: Scope::Of(FAMILY),
+        scope: Scope::Of(AFFINE),
         trial: affine,
     },
 ];
@@ -176,7 +176,7 @@ fn samuelson(setting: &mut Setting) -> Option<Trial> {
 
 /// The step with all values of a group equal but for one; 0 where there is no mean.
 fn outliers(setting: &mut Setting, step: &Step) -> Step {
-    let rest = if setting.operation == "rms_norm" { 0.0 } else { setting.integer(8) as f64 };
+    let rest = if CENTRED.contains(&setting.operation) { setting.integer(8) as f64 } else { 0.0 };
     let apart = rest + setting.values.sign() * (1 << 5) as f64;
     let partition = plan_partition(step);
     let mut input = vec![rest; step.tensors["input"].len()];
@@ -314,11 +314,14 @@ fn repetition(setting: &mut Setting) -> Option<Trial> {
     let length: usize = shape[2];
     let mut twice = step.clone();
     let input = &step.tensors["input"];
+    let mut doubled = shape.clone();
+    doubled[2] *= 2;
     let values = (0..2 * input.len()).map(|index| input.get(index / (2 * length) * length + index % length)).collect();
-    twice.tensors.insert("input".to_owned(), Tensor::rounded(input.dtype(), &[shape[0], shape[1], 2 * length], values));
+    twice.tensors.insert("input".to_owned(), Tensor::rounded(input.dtype(), &doubled, values));
     match &mut twice.operation {
         Operation::LayerNorm(norm) => norm.normalized_shape[1] *= 2,
         Operation::RmsNorm(norm) => norm.normalized_shape[1] *= 2,
+        Operation::LayerNorm1p(norm) => norm.normalized_shape[1] *= 2,
         _ => {}
     }
     Some(Trial::of(vec![step, twice], move |answers, finding| {

@@ -41,6 +41,8 @@ pub struct Promises {
     pub permutes: &'static [Axis],
     /// Whether a sample's output depends on the other samples.
     pub mixes_samples: bool,
+    /// Whether the output is a rising function of the element within its group, where the weight is positive.
+    pub monotone: bool,
 }
 
 /// What becomes of the output where the input changes its sign.
@@ -50,6 +52,8 @@ pub enum Sign {
     Odd,
     /// y(−x) = y(x).
     Even,
+    /// Neither.
+    Neither,
 }
 
 /// The promises of every operation: of batch norm in training, of spectral norm in evaluation; normalization is along the
@@ -66,6 +70,7 @@ pub fn promises() -> &'static [Promises] {
         degree: Some(0),
         permutes: EVERY,
         mixes_samples: true,
+        monotone: true,
     };
     const LAYER: Promises = Promises {
         operation: "layer_norm",
@@ -80,9 +85,14 @@ pub fn promises() -> &'static [Promises] {
         degree: Some(1),
         // The window has an order.
         permutes: &[Samples, Positions],
+        monotone: false,
         ..NORM
     };
     const STORED: Promises = Promises { operation: "frozen_batch_norm", degree: None, ..NORM };
+    const POINTWISE: Promises = Promises { operation: "dynamic_tanh", degree: None, ..NORM };
+    const EVOLVED: Promises =
+        Promises { operation: "evo_norm_s0", sign: Sign::Neither, degree: None, monotone: false, ..NORM };
+    const EVOLVED_BATCH: Promises = Promises { operation: "evo_norm_b0", mixes_samples: true, ..EVOLVED };
     &[
         BATCH,
         Promises { operation: "sync_batch_norm", ..BATCH },
@@ -100,6 +110,51 @@ pub fn promises() -> &'static [Promises] {
         Promises { operation: "spectral_norm", sign: Sign::Even, mixes_samples: true, ..NORM },
         STORED,
         Promises { operation: "conv_batch_norm_fold", ..STORED },
+        Promises { operation: "layer_norm_2d", ..LAYER },
+        Promises { operation: "pixel_norm", ..NORM },
+        Promises { operation: "layer_norm_1p", ..LAYER },
+        Promises { operation: "simple_norm", ..NORM },
+        Promises { operation: "qk_norm", ..NORM },
+        Promises { operation: "rms_norm_gated", ..NORM },
+        Promises { operation: "filter_response_norm", ..NORM },
+        // Over the last axis: a constant of each row is a constant of its group.
+        Promises { operation: "ada_layer_norm", shift_of_channels: true, ..LAYER },
+        Promises { operation: "ada_group_norm", ..LAYER },
+        // Odd where the style is negated too; its eps does not scale.
+        Promises { operation: "ada_instance_norm", shift_of_channels: true, degree: None, ..LAYER },
+        Promises { operation: "film", degree: None, monotone: false, ..NORM },
+        Promises { operation: "spade", ..BATCH },
+        Promises { operation: "weight_standardization", ..LAYER },
+        Promises { operation: "scaled_weight_standardization", ..LAYER },
+        // The chunks have an order.
+        Promises { operation: "ghost_batch_norm", permutes: &[Channels, Positions], ..BATCH },
+        Promises { operation: "split_batch_norm", permutes: &[Channels, Positions], ..BATCH },
+        Promises { operation: "masked_layer_norm", ..LAYER },
+        Promises { operation: "masked_group_norm", ..LAYER },
+        Promises { operation: "masked_batch_norm", ..BATCH },
+        Promises { operation: "scale_norm", ..NORM },
+        Promises { operation: "global_response_norm", degree: Some(1), monotone: false, ..NORM },
+        Promises { operation: "dynamic_tanh", ..POINTWISE },
+        Promises { operation: "dynamic_erf", ..POINTWISE },
+        Promises { operation: "weight_demodulation", monotone: false, ..NORM },
+        Promises { operation: "evo_norm_b0", degree: Some(0), ..EVOLVED_BATCH },
+        Promises { operation: "evo_norm_b1", ..EVOLVED_BATCH },
+        Promises { operation: "evo_norm_b2", degree: Some(0), ..EVOLVED_BATCH },
+        Promises { operation: "evo_norm_s0", ..EVOLVED },
+        Promises { operation: "evo_norm_s1", ..EVOLVED },
+        Promises { operation: "evo_norm_s2", ..EVOLVED },
+        // Odd where the running mean is negated too; the running deviation does not scale.
+        Promises { operation: "batch_renorm", shift: false, shift_of_channels: false, degree: None, ..BATCH },
+        // Its outputs are statistics, not elements.
+        Promises {
+            operation: "precise_batch_norm_statistics",
+            shift: false,
+            shift_of_channels: false,
+            degree: None,
+            permutes: &[],
+            monotone: false,
+            ..BATCH
+        },
     ]
 }
 

@@ -8,6 +8,7 @@
 
 use crate::arithmetic::DataType;
 use crate::arithmetic::format::power_of_two;
+use crate::case::sketch::{Along, Role, Sketch, sketch};
 use crate::case::values::Values;
 use crate::case::{Layout, Step};
 use crate::operation::{
@@ -82,8 +83,45 @@ impl Setting {
         self.step_of(self.operation, sizes)
     }
 
+    /// A call that sketches know, without what it can do without.
+    fn sketched(&mut self, name: &str, sizes: [usize; 3]) -> Option<Step> {
+        let eps = self.eps();
+        let Sketch { operation, mode, parts } = sketch(name, sizes, eps, &mut self.values)?;
+        let mut tensors = Tensors::new();
+        for mut part in parts.into_iter().filter(|part| !part.optional) {
+            // One sample: the output then has the elements of the input, in its order.
+            if name == "weight_demodulation" && part.name == "style" {
+                part.axes[0] = Along::Of(1);
+            }
+            let shape = part.shape(sizes);
+            let count = shape.iter().product();
+            let mut few = |choices: &[f64]| (0..count).map(|_| self.values.pick(choices)).collect::<Vec<f64>>();
+            let values = match part.role {
+                Role::Weight | Role::Offset => few(&[0.5, 1.5, 2.0, 3.0, -1.0, -0.75]),
+                Role::Bias => vec![0.0; count],
+                Role::Mean => few(&[0.0, 1.0, -2.0, 3.0]),
+                Role::Variance => few(&[0.5, 1.0, 4.0]),
+                Role::Slope => few(&[0.25, 0.5, 1.5]),
+                // The last position of a row is left out.
+                Role::Mask => {
+                    (0..count).map(|k| if sizes[2] > 1 && k % sizes[2] == sizes[2] - 1 { 0.0 } else { 1.0 }).collect()
+                }
+                Role::Input | Role::Like => {
+                    let unit = self.unit();
+                    self.grid(count, unit)
+                }
+            };
+            tensors.insert(part.name.to_owned(), self.tensor(&shape, values));
+        }
+        let layout = Layout::default();
+        Some(Step { operation, mode, layout, gradients: false, double_backward: false, tensors })
+    }
+
     /// The same of another operation, with these sizes.
     pub fn step_of(&mut self, name: &str, [n, c, l]: [usize; 3]) -> Step {
+        if let Some(step) = self.sketched(name, [n, c, l]) {
+            return step;
+        }
         let unit = self.unit();
         let mut input = self.grid(n * c * l, unit);
         let mut shape = vec![n, c, l];
@@ -207,6 +245,14 @@ pub(super) fn axes(step: &Step, index: usize) -> [usize; 3] {
     [index / (shape[1] * rest), index / rest % shape[1], index % rest]
 }
 
+/// The operation with a hyper-parameter times `factor`, if it has one of this name.
+fn with_field(operation: &Operation, name: &str, factor: f64) -> Option<Operation> {
+    let mut json = serde_json::to_value(operation).ok()?;
+    let value = json.get(name)?.as_f64()? * factor;
+    json[name] = value.into();
+    serde_json::from_value(json).ok()
+}
+
 /// The step's eps, times `factor`.
 pub(super) fn with_eps(step: &Step, factor: f64) -> Option<Step> {
     let mut step = step.clone();
@@ -221,7 +267,10 @@ pub(super) fn with_eps(step: &Step, factor: f64) -> Option<Step> {
         Operation::LocalResponseNorm(norm) => norm.alpha /= factor,
         Operation::CrossMapLrn(norm) => norm.alpha /= factor,
         Operation::WeightNorm(_) | Operation::SpectralNorm(_) => {}
-        _ => return None,
+        // An eps beside a norm scales as the norm does, one beside a variance as its square.
+        Operation::ScaleNorm(norm) => norm.eps *= factor.sqrt(),
+        Operation::GlobalResponseNorm(norm) => norm.eps *= factor.sqrt(),
+        other => *other = with_field(other, "eps", factor)?,
     }
     Some(step)
 }

@@ -9,12 +9,13 @@
 use super::promise::{Axis, Promises, Sign, of};
 use super::setting::{Setting, axes, changed, with_eps};
 use super::trial::{Answers, Asked, Finding, Trial, exact};
-use super::{EVERY, Property, SCALABLE, SHIFTABLE, Scope, UNMIXED};
+use super::{PERMUTING, Property, SCALABLE, SHIFTABLE, SHIFTED, SIGNED, Scope, UNMIXED};
 use crate::arithmetic::Truth;
 use crate::arithmetic::format::power_of_two;
+use crate::case::sketch::{Along, parts_along};
 use crate::case::{Flag, Step};
 use crate::judge::unravel;
-use crate::operation::{CENTRED, GroupNorm, Operation};
+use crate::operation::Operation;
 use crate::tensor::Tensor;
 
 pub(super) const PROPERTIES: &[Property] = &[
@@ -24,7 +25,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(x + c) = y(x), c one constant, or one for each channel or sample as the operation promises",
         source: "Ioffe and Szegedy 2015, section 3",
         flags: &[Flag::Cancellation, Flag::LargeMean],
-        scope: Scope::Of(CENTRED),
+        scope: SHIFTED,
         trial: shift,
     },
     Property {
@@ -60,7 +61,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(−x) = −y(x) without a bias, +y(x) for spectral norm",
         source: "IEEE 754-2019, section 4.3.1",
         flags: &[],
-        scope: EVERY,
+        scope: SIGNED,
         trial: negation,
     },
     Property {
@@ -69,7 +70,7 @@ pub(super) const PROPERTIES: &[Property] = &[
         law: "y(Px) = P·y(x)",
         source: "Wu and He 2018, section 3",
         flags: &[Flag::GroupAxis, Flag::BatchVariance],
-        scope: EVERY,
+        scope: PERMUTING,
         trial: permutation,
     },
     Property {
@@ -237,7 +238,10 @@ fn scale_bits(setting: &mut Setting) -> Option<Trial> {
 fn negation(setting: &mut Setting) -> Option<Trial> {
     let step = setting.step();
     let mut other = changed(&step, "input", |_, x| -x);
-    for name in ["running_mean", "conv_bias"].into_iter().filter(|name| step.tensors.contains_key(*name)) {
+    // What is added goes with the sign; a style is content to adaptive instance norm, and a factor elsewhere.
+    let content = (setting.operation == "ada_instance_norm").then_some("style");
+    let added = ["running_mean", "conv_bias", "beta", "shift", "bias"].into_iter().chain(content);
+    for name in added.filter(|name| step.tensors.contains_key(*name)) {
         other = changed(&other, name, |_, x| -x);
     }
     // A folded weight alone does not see the statistics.
@@ -294,10 +298,19 @@ fn order(setting: &mut Setting, operation: &Operation, axis: usize, size: usize)
         }
         order
     };
-    match operation {
-        Operation::GroupNorm(GroupNorm { num_groups, .. }) if axis == 1 => {
+    let num_groups = match operation {
+        Operation::GroupNorm(norm) => Some(norm.num_groups),
+        Operation::AdaGroupNorm(norm) => Some(norm.num_groups),
+        Operation::MaskedGroupNorm(norm) => Some(norm.num_groups),
+        Operation::EvoNormS0(norm) => Some(norm.num_groups),
+        Operation::EvoNormS1(norm) => Some(norm.num_groups),
+        Operation::EvoNormS2(norm) => Some(norm.num_groups),
+        _ => None,
+    };
+    match num_groups {
+        Some(num_groups) if axis == 1 => {
             let each = size / num_groups;
-            let groups = shuffled(*num_groups);
+            let groups = shuffled(num_groups);
             groups.into_iter().flat_map(|group| shuffled(each).into_iter().map(move |c| group * each + c)).collect()
         }
         _ => shuffled(size),
@@ -313,7 +326,12 @@ fn parameters_along(step: &Step, axis: usize) -> Vec<(&'static str, usize)> {
         }
         (Operation::WeightNorm(_), 0) => vec![("weight", 0)],
         (Operation::SpectralNorm(_), 0) => vec![("u", 0)],
-        _ => Vec::new(),
+        (other, axis) => {
+            let along = [Along::Samples, Along::Channels, Along::Positions][axis];
+            let mut parts = parts_along(other.name(), along);
+            parts.retain(|(name, _)| step.tensors.contains_key(*name));
+            parts
+        }
     }
 }
 

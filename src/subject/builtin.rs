@@ -7,7 +7,7 @@ use super::{Fault, Hello, Subject};
 use crate::arithmetic::{Accumulator, DataType, Format, Machine, Program, VarianceMethod};
 use crate::case::{Answer, COUNTER, Request, Step};
 use crate::judge::Expected;
-use crate::operation::{Call, Operation, Rule, WeightReading, dialects_of};
+use crate::operation::{Call, Operation, Rule, WeightReading};
 use crate::tensor::{Tensor, Tensors};
 
 /// A subject that is compiled in.
@@ -143,9 +143,9 @@ fn reference(step: &Step) -> Answer {
 
 /// Every dialect of every operation that has more than PyTorch's.
 fn with_dialects() -> impl Iterator<Item = (String, Vec<String>)> {
-    let all = Operation::NAMES.iter().map(|&name| (name, dialects_of(name)));
+    let all = Operation::NAMES.iter().map(|&name| (name, Operation::dialects(name)));
     let more = all.filter(|(_, dialects)| dialects.len() > 1);
-    more.map(|(name, dialects)| (name.to_owned(), dialects.into_iter().map(str::to_owned).collect()))
+    more.map(|(name, dialects)| (name.to_owned(), dialects.iter().map(|&dialect| dialect.to_owned()).collect()))
 }
 
 fn hello(name: &str) -> Hello {

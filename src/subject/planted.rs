@@ -7,8 +7,8 @@ use crate::arithmetic::{EpsPlace, Form, Order, Program, RunningQuantity, Varianc
 use crate::case::Flag;
 use crate::operation::{
     Average, BATCH, BesselCount, CENTRED, Centring, Cumulative, Elements, EpsValue, FAMILY, FoldingRule, GradientRule,
-    Grouping, IterationRule, NormRule, OneValue, Operation, RUNNING, Rule, TrainingStatistics, Updates, WeightReading,
-    WindowRule,
+    Grouping, IterationRule, MaskRule, NormRule, OneValue, Operation, RUNNING, Rule, TrainingStatistics, Updates,
+    WEIGHTED, WeightReading, WindowRule,
 };
 
 /// How a compiled-in subject computes.
@@ -120,6 +120,33 @@ const WITH_EPS: &[&str] = &[
     "rms_norm",
     "frozen_batch_norm",
     "conv_batch_norm_fold",
+    "layer_norm_2d",
+    "pixel_norm",
+    "layer_norm_1p",
+    "simple_norm",
+    "qk_norm",
+    "rms_norm_gated",
+    "filter_response_norm",
+    "ada_layer_norm",
+    "ada_group_norm",
+    "ada_instance_norm",
+    "spade",
+    "weight_standardization",
+    "scaled_weight_standardization",
+    "ghost_batch_norm",
+    "split_batch_norm",
+    "masked_layer_norm",
+    "masked_group_norm",
+    "masked_batch_norm",
+    "global_response_norm",
+    "weight_demodulation",
+    "evo_norm_b0",
+    "evo_norm_b1",
+    "evo_norm_b2",
+    "evo_norm_s0",
+    "evo_norm_s1",
+    "evo_norm_s2",
+    "batch_renorm",
 ];
 /// Those whose 1/σ is a step of its own.
 const SCALED: &[&str] =
@@ -130,6 +157,107 @@ const SUBTRACTING: &[&str] =
 /// Those that normalize trailing axes.
 const TRAILING: &[&str] = &["layer_norm", "rms_norm"];
 const INSTANCE: &[&str] = &["instance_norm"];
+/// Those whose eps stands beside a variance, and could stand beside its root.
+const ROOTED: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "frozen_batch_norm",
+    "layer_norm_2d",
+    "pixel_norm",
+    "layer_norm_1p",
+    "simple_norm",
+    "qk_norm",
+    "filter_response_norm",
+    "ada_layer_norm",
+    "ada_group_norm",
+    "ada_instance_norm",
+    "spade",
+    "weight_standardization",
+    "scaled_weight_standardization",
+    "ghost_batch_norm",
+    "split_batch_norm",
+    "masked_layer_norm",
+    "masked_group_norm",
+    "masked_batch_norm",
+    "batch_renorm",
+];
+/// Those that divide by n, and could divide by n − 1.
+const BIASED: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "layer_norm_2d",
+    "pixel_norm",
+    "layer_norm_1p",
+    "filter_response_norm",
+    "ada_layer_norm",
+    "ada_group_norm",
+    "weight_standardization",
+    "ada_instance_norm",
+    "spade",
+    "scaled_weight_standardization",
+    "ghost_batch_norm",
+    "split_batch_norm",
+    "masked_layer_norm",
+    "masked_group_norm",
+    "masked_batch_norm",
+    "evo_norm_b0",
+    "evo_norm_s0",
+    "batch_renorm",
+    "precise_batch_norm_statistics",
+];
+/// Those whose running statistics weigh the new value by their momentum.
+const MOVING: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "spade",
+    "ghost_batch_norm",
+    "split_batch_norm",
+    "masked_batch_norm",
+    "evo_norm_b0",
+    "evo_norm_b1",
+    "evo_norm_b2",
+    "batch_renorm",
+];
+/// Those of them whose running variance is unbiased.
+const BESSEL: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "spade",
+    "ghost_batch_norm",
+    "split_batch_norm",
+    "evo_norm_b0",
+    "evo_norm_b1",
+    "evo_norm_b2",
+];
+/// Those that subtract nothing, though they standardize.
+const UNCENTRED_AND_SIMPLE: &[&str] = &["rms_norm", "pixel_norm", "filter_response_norm", "simple_norm"];
+/// Those that could take 1 + weight for weight, or do.
+const OFFSET: &[&str] =
+    &["layer_norm_2d", "filter_response_norm", "layer_norm_1p", "ada_layer_norm", "ada_group_norm", "film", "spade"];
+/// Those with a condition for each sample, or a weight for each tensor.
+const CONDITIONED: &[&str] =
+    &["qk_norm", "ada_layer_norm", "ada_group_norm", "ada_instance_norm", "film", "spade", "weight_demodulation"];
+/// Those with an activation, a gate or a threshold of their own.
+const ACTIVATED: &[&str] = &[
+    "rms_norm_gated",
+    "filter_response_norm",
+    "dynamic_tanh",
+    "dynamic_erf",
+    "evo_norm_s0",
+    "evo_norm_s1",
+    "evo_norm_s2",
+];
+const MASKED: &[&str] = &["masked_layer_norm", "masked_group_norm", "masked_batch_norm"];
 const GROUP: &[&str] = &["group_norm"];
 const RMS: &[&str] = &["rms_norm"];
 /// Those that divide by a norm.
@@ -143,7 +271,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::VarianceDenominator,
         sentence: "it divides the variance by n − 1 instead of n",
         source: "pytorch/pytorch#19916",
-        operations: FAMILY,
+        operations: BIASED,
         edit: |recipe| recipe.rule.degrees_of_freedom = 1,
     },
     Bug {
@@ -151,7 +279,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::EpsPlace,
         sentence: "it adds eps to the standard deviation instead of the variance",
         source: "allenai/OLMo#281",
-        operations: SCALED,
+        operations: ROOTED,
         edit: |recipe| recipe.rule.eps_place = EpsPlace::OutsideRoot,
     },
     Bug {
@@ -255,7 +383,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::Centring,
         sentence: "it subtracts the mean, as layer norm does",
         source: "mit-han-lab/omniserve#32",
-        operations: RMS,
+        operations: UNCENTRED_AND_SIMPLE,
         edit: |recipe| recipe.rule.centring = Centring::Subtracted,
     },
     Bug {
@@ -279,7 +407,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::MomentumSense,
         sentence: "its momentum weighs the other of the old value and the new one",
         source: "pytorch/pytorch#15298, PaddlePaddle/Paddle#51120",
-        operations: RUNNING,
+        operations: MOVING,
         edit: |recipe| recipe.rule.momentum = recipe.rule.momentum.flipped(),
     },
     Bug {
@@ -287,7 +415,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::RunningVarBias,
         sentence: "its running_var averages the biased variance",
         source: "tinygrad/tinygrad#807, tenstorrent/tt-metal#55438",
-        operations: RUNNING,
+        operations: BESSEL,
         edit: |recipe| recipe.rule.running_biased = true,
     },
     Bug {
@@ -375,7 +503,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::StateUpdate,
         sentence: "its running statistics never move",
         source: "paiml/aprender#2166",
-        operations: RUNNING,
+        operations: MOVING,
         edit: |recipe| recipe.rule.updates = Updates::Never,
     },
     Bug {
@@ -599,7 +727,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::ParameterGradient,
         sentence: "its input gradient leaves out the weight",
         source: "",
-        operations: FAMILY,
+        operations: WEIGHTED,
         edit: |recipe| recipe.rule.gradient = GradientRule::WithoutWeight,
     },
     Bug {
@@ -607,7 +735,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::ParameterGradient,
         sentence: "its weight gradient multiplies by the raw input",
         source: "",
-        operations: FAMILY,
+        operations: WEIGHTED,
         edit: |recipe| recipe.rule.gradient = GradientRule::WeightOfRawInput,
     },
     Bug {
@@ -615,7 +743,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::ParameterGradient,
         sentence: "its weight and bias gradients are averages instead of sums",
         source: "",
-        operations: FAMILY,
+        operations: WEIGHTED,
         edit: |recipe| recipe.rule.gradient = GradientRule::Averaged,
     },
     Bug {
@@ -703,7 +831,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::NormKind,
         sentence: "it adds eps to the norm instead of using it as a lower limit",
         source: "",
-        operations: &["normalize"],
+        operations: &["normalize", "scale_norm"],
         edit: |recipe| recipe.rule.norm = NormRule::EpsAdded,
     },
     Bug {
@@ -711,7 +839,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::NormKind,
         sentence: "it divides by the square of the norm",
         source: "",
-        operations: &["normalize"],
+        operations: &["normalize", "scale_norm"],
         edit: |recipe| recipe.rule.norm = NormRule::Squared,
     },
     Bug {
@@ -777,6 +905,118 @@ pub const BUGS: &[Bug] = &[
         source: "ultralytics/yolov3#807, Tencent/ncnn#1339",
         operations: &["conv_batch_norm_fold"],
         edit: |recipe| recipe.rule.folding = FoldingRule::BiasUnscaled,
+    },
+    Bug {
+        name: "biased_variance",
+        flag: Flag::VarianceDenominator,
+        sentence: "it divides the variance by n where the layer divides by n − 1",
+        source: "",
+        operations: &["simple_norm"],
+        edit: |recipe| recipe.rule.degrees_of_freedom = 1,
+    },
+    Bug {
+        name: "weight_offset",
+        flag: Flag::WeightReading,
+        sentence: "it multiplies by the weight where 1 + weight must multiply, or the other way round",
+        source: "",
+        operations: OFFSET,
+        edit: |recipe| recipe.rule.offset_flipped = true,
+    },
+    Bug {
+        name: "first_condition",
+        flag: Flag::Conditioning,
+        sentence: "it applies the first sample's condition to every sample, or the queries' weight to the keys",
+        source: "",
+        operations: CONDITIONED,
+        edit: |recipe| recipe.rule.first_condition = true,
+    },
+    Bug {
+        name: "mask_ignored",
+        flag: Flag::Mask,
+        sentence: "its statistics see what the mask leaves out",
+        source: "",
+        operations: MASKED,
+        edit: |recipe| recipe.rule.mask = MaskRule::Ignored,
+    },
+    Bug {
+        name: "mask_counted",
+        flag: Flag::Mask,
+        sentence: "what the mask leaves out counts as zeros in its statistics",
+        source: "",
+        operations: MASKED,
+        edit: |recipe| recipe.rule.mask = MaskRule::Counted,
+    },
+    Bug {
+        name: "gate_moved",
+        flag: Flag::Activation,
+        sentence: "its gate stands on the other side of the norm",
+        source: "",
+        operations: &["rms_norm_gated"],
+        edit: |recipe| recipe.rule.gate_moved = true,
+    },
+    Bug {
+        name: "activation_dropped",
+        flag: Flag::Activation,
+        sentence: "it leaves out its activation, gate or threshold",
+        source: "",
+        operations: ACTIVATED,
+        edit: |recipe| recipe.rule.inactive = true,
+    },
+    Bug {
+        name: "alpha_dropped",
+        flag: Flag::Activation,
+        sentence: "it leaves out the factor of its activation's argument",
+        source: "",
+        operations: &["dynamic_tanh", "dynamic_erf"],
+        edit: |recipe| recipe.rule.alpha_dropped = true,
+    },
+    Bug {
+        name: "smaller_branch",
+        flag: Flag::Activation,
+        sentence: "it divides by the smaller of its two branches",
+        source: "",
+        operations: &["evo_norm_b0", "evo_norm_b1", "evo_norm_b2"],
+        edit: |recipe| recipe.rule.smaller_branch = true,
+    },
+    Bug {
+        name: "chunks_averaged",
+        flag: Flag::Chunks,
+        sentence: "it averages over the parts of a batch, or takes the first for all, where each must count by itself",
+        source: "",
+        operations: &["ghost_batch_norm", "split_batch_norm", "precise_batch_norm_statistics"],
+        edit: |recipe| recipe.rule.chunks_averaged = true,
+    },
+    Bug {
+        name: "limits_dropped",
+        flag: Flag::Limits,
+        sentence: "it does not limit r and d",
+        source: "",
+        operations: &["batch_renorm"],
+        edit: |recipe| recipe.rule.unclipped = true,
+    },
+    Bug {
+        name: "running_variance",
+        flag: Flag::RunningQuantity,
+        sentence: "it averages the variance where the layer averages its root",
+        source: "",
+        operations: &["batch_renorm"],
+        edit: |recipe| recipe.rule.running = RunningQuantity::StandardDeviation,
+    },
+    Bug {
+        name: "fan_in_dropped",
+        flag: Flag::NormKind,
+        sentence: "it does not divide by the root of the fan-in",
+        source: "",
+        operations: &["scaled_weight_standardization"],
+        edit: |recipe| recipe.rule.fan_in_dropped = true,
+    },
+    Bug {
+        name: "norms_summed",
+        flag: Flag::NormKind,
+        sentence: "it divides each norm by the sum of all instead of their mean",
+        source: "",
+        operations: &["global_response_norm"],
+        edit: |recipe| recipe.rule.norms_summed = true,
     },
 ];
 

@@ -7,6 +7,7 @@ mod batch_norm;
 mod dialects;
 mod families;
 mod instance_norm;
+mod layers;
 mod norms;
 mod refusals;
 mod thread;
@@ -67,6 +68,7 @@ pub fn unflagged() -> Vec<Case> {
     norms::make(&mut maker);
     weights::make(&mut maker);
     dialects::make(&mut maker);
+    layers::make(&mut maker);
     maker.cases
 }
 

@@ -27,7 +27,7 @@ use super::experiment::{
     WITHIN, groups, last, samples_of,
 };
 use super::goodness::{self, Rates, Squares};
-use crate::operation::{BATCH, FAMILY, RUNNING};
+use crate::operation::{BATCH, RUNNING, TORCH_FAMILY};
 use crate::subject::CaseRun;
 
 /// A law of many answers.
@@ -64,7 +64,7 @@ pub const STATISTICS: &[Statistic] = &[
     Statistic {
         name: "standardized",
         sentence: "a standardized normal value, rescaled, follows Student's t",
-        operations: FAMILY,
+        operations: TORCH_FAMILY,
         null: "fit: t with n − 2 degrees of freedom (RMS norm: n − 1)",
         error: "outputs off by the factor √((n−1)/n)",
         sees: &["unbiased_variance"],
@@ -87,7 +87,7 @@ pub const STATISTICS: &[Statistic] = &[
     Statistic {
         name: "variance",
         sentence: "the variance that its outputs betray, given a large eps, follows χ²",
-        operations: FAMILY,
+        operations: TORCH_FAMILY,
         null: "fit: χ² with n − 1 degrees of freedom (RMS norm: n)",
         error: "a variance off by the factor (n−1)/n",
         sees: &["unbiased_variance", "eps_outside_root", "eps_dropped", "eps_squared", "eps_doubled"],

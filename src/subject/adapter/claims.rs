@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Finding;
 use crate::arithmetic::DataType;
-use crate::operation::{Operation, dialects_of};
+use crate::operation::Operation;
 use crate::subject::Hello;
 
 /// The options that there are.
@@ -78,7 +78,7 @@ fn dialects(hello: &Hello) -> Finding {
                 "claim both or neither",
             );
         }
-        let known = |name: &&String| dialects_of(operation).contains(&name.as_str());
+        let known = |name: &&String| Operation::dialects(operation).contains(&name.as_str());
         if let Some(unknown) = dialects.iter().find(|name| !known(name)) {
             return Finding::failed(
                 format!("it has the dialect {unknown:?} of {operation}, which would never be asked"),
