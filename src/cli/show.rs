@@ -267,7 +267,7 @@ fn bounds(case: &Case, number: usize, step: &Step, expected: &Expected, plan: &P
     }
     for &law in laws.iter().chain(plan.centred.then_some(&Law::ONE_PASS)) {
         let bounds = Bounds::of(step, plan, law, &declared);
-        let bound = bounds.stored(bounds.errors("output")[index], value, format);
+        let bound = bounds.stored(format).of(bounds.errors("output")[index], value);
         let _ = writeln!(text, "    {:<36} |error| ≤ {bound:.4e}", law_name(law, plan.centred));
     }
     let worst = Worst { tensor: "output".into(), index: place, expected: value, actual: value, error: 0.0, bound: 0.0 };
@@ -287,7 +287,7 @@ fn plain_bounds(step: &Step, plan: &Plan, tensors: &Tensors<TrueTensor>) -> Stri
     for (name, tensor) in tensors {
         let format = tensor.dtype.format().expect("floating-point");
         let stored = bounds.errors(name).iter().zip(&tensor.values);
-        let stored = stored.map(|(&error, truth)| bounds.stored(error, truth.value.hi, format)).enumerate();
+        let stored = stored.map(|(&error, truth)| bounds.stored(format).of(error, truth.value.hi)).enumerate();
         if let Some((index, bound)) = stored.filter(|(_, bound)| bound.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1)) {
             let place = unravel(index, &tensor.shape);
             let value = decimal(tensor.values[index].value.hi);
@@ -315,7 +315,7 @@ fn worst_conditioned(step: &Step, plan: &Plan, output: &TrueTensor, bounds: &Bou
         (0..plan.partition.groups()).map(|group| terms(step, plan, Law::GOOD[0], group).relative).collect();
     let bound = |index: usize| {
         let format = output.dtype.format().expect("floating-point");
-        bounds.stored(bounds.errors("output")[index], output.values[index].value.hi, format)
+        bounds.stored(format).of(bounds.errors("output")[index], output.values[index].value.hi)
     };
     let finite = (0..output.values.len()).filter(|&index| output.values[index].is_finite() && !bound(index).is_nan());
     finite
