@@ -101,7 +101,7 @@ fn move_output(file: &mut GoldenFile, case: &str, bounds: f64) {
     let weakest = Law::GOOD[Law::GOOD.len() - 1];
     let value = tensors["output"].value(0).hi;
     let derived = Bounds::of(step, &plan, weakest, &Declared::default());
-    let bound = derived.stored(derived.errors("output")[0], value, Format::F32);
+    let bound = derived.stored(Format::F32).of(derived.errors("output")[0], value);
     let Answer::Tensors(answer) = &mut recorded.answers[0] else { panic!("refused") };
     let Some(Tensor::F32(output)) = answer.get_mut("output") else { panic!("no output") };
     output.as_slice_mut().unwrap()[0] = (value + bounds * bound) as f32;
