@@ -90,7 +90,9 @@ fn a_statistic_is_judged_and_shown_on_the_command_line() {
     let name = "statistic-running_var-batch_norm-f64";
     let (status, text) = normative(&["check", "--builtin", "biased_running_var", "--only", name]);
     assert!(
-        status == 1 && text.contains("The statistic: ") && text.contains(&format!("normative show {name}")),
+        status == 1
+            && text.contains("the planted bug `biased_running_var`")
+            && text.contains(&format!("normative show {name}")),
         "{text}"
     );
     let (status, text) = normative(&["show", name]);

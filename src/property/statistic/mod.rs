@@ -64,13 +64,19 @@ pub fn check(pool: &mut Pool<'_>, seed: u64, select: &dyn Fn(&str) -> bool) -> V
     let declared = pool.hello().arithmetic.unwrap_or_default();
     findings(pool, seed, select, |mut findings| {
         holm(&mut findings);
-        let shown = findings.into_par_iter().map(|mut found| {
-            let shown = (found.case.clone(), found.run.steps.clone());
-            if found.verdict.outcome == Outcome::Fail {
-                name_bug(&mut found.verdict, &shown, declared);
-                found.verdict.grade = None;
+        // The first statistic of a run that fails names the bug for all: they have the same answers.
+        let mut named: BTreeMap<&str, (usize, Option<&Bug>, bool)> = BTreeMap::new();
+        let shown = findings.into_iter().map(|found| {
+            let (mut verdict, shown) = (found.verdict, (found.case.clone(), found.run.steps.clone()));
+            if verdict.outcome == Outcome::Fail {
+                let name = named.entry(&found.case.name).or_insert_with(|| {
+                    name_bug(&mut verdict, &shown, declared);
+                    (verdict.step, verdict.nearest_bug, verdict.matches_bug)
+                });
+                (verdict.step, verdict.nearest_bug, verdict.matches_bug) = *name;
+                verdict.grade = None;
             }
-            (found.verdict, shown)
+            (verdict, shown)
         });
         shown.collect()
     })
