@@ -120,8 +120,14 @@ fn it_stops_when_it_is_told_to_and_reports() {
     assert!(status == 0 && out.contains("CONFORMANT"), "{out}");
     Ledger::load(&folder.path().join("kept.json"), Builtin::new("reference").unwrap().hello()).expect("whole");
 
-    let (status, out, err) = run(&folder, &format!("{forever} --seconds 0.7"));
-    assert!(status == 0 && out.contains("CONFORMANT") && err.contains("rounds in"), "{out}{err}");
+    // On a busy machine the first round alone may take longer, and that is said.
+    let through = (0..7).map(|doubled| 0.5 * f64::from(1 << doubled)).any(|seconds| {
+        let (status, out, err) = run(&folder, &format!("{forever} --seconds {seconds}"));
+        let whole = status == 0 && out.contains("CONFORMANT") && err.contains(" in ");
+        assert!(whole || status == 3 && out.contains("stopped: before everything had been asked once"), "{out}{err}");
+        whole
+    });
+    assert!(through, "no round in half a minute");
     // What a single round asks was not asked.
     let (status, out, _) = run(&folder, "check --builtin reference --level forever --seconds 0.001");
     assert!(status == 3 && out.contains("stopped: before everything had been asked once"), "{out}");
