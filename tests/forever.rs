@@ -120,8 +120,14 @@ fn it_stops_when_it_is_told_to_and_reports() {
     assert!(status == 0 && out.contains("CONFORMANT"), "{out}");
     Ledger::load(&folder.path().join("kept.json"), Builtin::new("reference").unwrap().hello()).expect("whole");
 
-    let (status, out, err) = run(&folder, &format!("{forever} --seconds 0.7"));
-    assert!(status == 0 && out.contains("CONFORMANT") && err.contains("rounds in"), "{out}{err}");
+    // On a busy machine the first round alone may take longer, and that is said.
+    let through = (0..7).map(|doubled| 0.5 * f64::from(1 << doubled)).any(|seconds| {
+        let (status, out, err) = run(&folder, &format!("{forever} --seconds {seconds}"));
+        let whole = status == 0 && out.contains("CONFORMANT") && err.contains(" in ");
+        assert!(whole || status == 3 && out.contains("stopped: before everything had been asked once"), "{out}{err}");
+        whole
+    });
+    assert!(through, "no round in half a minute");
     // What a single round asks was not asked.
     let (status, out, _) = run(&folder, "check --builtin reference --level forever --seconds 0.001");
     assert!(status == 3 && out.contains("stopped: before everything had been asked once"), "{out}");
@@ -149,7 +155,7 @@ fn wrong_usage_is_told_from_what_cannot_be_read() {
     }
 }
 
-/// The reference with running variances that are too small by one part in thirty: no single seed shows it.
+/// The reference with running variances that are too small by one part in three hundred after each call: no single seed shows it.
 struct Slight {
     hello: Hello,
     reference: Builtin,
@@ -171,7 +177,7 @@ impl Subject for Slight {
 
 fn shrink(tensors: &mut Tensors) {
     let variance = &tensors["running_var"];
-    let smaller = variance.to_f64().into_iter().map(|value| value * (1.0 - 1.0 / 30.0)).collect();
+    let smaller = variance.to_f64().into_iter().map(|value| value * (1.0 - 1.0 / 300.0)).collect();
     let smaller = Tensor::rounded(variance.dtype(), variance.shape(), smaller);
     tensors.insert("running_var".to_owned(), smaller);
 }

@@ -51,7 +51,8 @@ while read -r mutant; do
   chosen+=(--re "^$(sed 's/[][\\.*^$+?(){}|]/\\&/g' <<<"$mutant")\$")
 done < <(lines "$missed")
 if [[ ${#chosen[@]} -gt 0 ]]; then
-  mutants --output "$output/all" "${chosen[@]}" "${tests[@]/#/-C=--test=}"
+  # With the unit tests again: cargo-mutants takes the deletions of fields along whatever is chosen.
+  mutants --output "$output/all" "${chosen[@]}" -C=--lib "${tests[@]/#/-C=--test=}"
   missed=$output/all/mutants.out/missed.txt
 fi
 

@@ -1,6 +1,8 @@
 //! Values for inputs: the same on every machine and for ever, made by exact dyadic arithmetic from a value-stable
 //! generator (ChaCha8, Bernstein 2008). No library function whose last bit might differ is called.
 
+use std::collections::VecDeque;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -12,7 +14,7 @@ use crate::arithmetic::{DataType, Format};
 pub struct Values {
     generator: ChaCha8Rng,
     /// What is drawn instead, where it was said.
-    choices: Option<std::vec::IntoIter<u64>>,
+    choices: Option<VecDeque<u64>>,
 }
 
 impl Values {
@@ -33,12 +35,12 @@ impl Values {
     /// The values that come of these draws, and of 0 once they are used up: the first of each choice. Whoever makes the
     /// draws smaller or fewer makes what is drawn simpler.
     pub fn chosen(draws: &[u64]) -> Values {
-        Values { choices: Some(draws.to_vec().into_iter()), ..Values::new(0) }
+        Values { choices: Some(draws.iter().copied().collect()), ..Values::new(0) }
     }
 
     fn next(&mut self) -> u64 {
         match &mut self.choices {
-            Some(choices) => choices.next().unwrap_or(0),
+            Some(choices) => choices.pop_front().unwrap_or(0),
             None => self.generator.next_u64(),
         }
     }

@@ -98,13 +98,14 @@ pub(super) fn rounds(
         let Some(next) = first.checked_add(done + 1) else { break };
         report.seed = next - 1;
         failed = round(report, pool, selection, &mut ledger, expectations);
+        let cut_short = until.is_over();
         ledger.next_seed = next;
         if let Some(path) = path {
             ledger.save(path).map_err(|error| Stop::incomplete(format!("{}: {error}", path.display())))?;
         }
         done += 1;
         // Of a round that was cut short nothing is known but what it found.
-        report.stopped |= done == 1 && until.is_over() && !failed;
+        report.stopped |= done == 1 && cut_short && !failed;
         told.tell(|| progress(done, report.seed, until, &ledger));
     }
     report.stopped |= done == 0 && !failed && report.gave_up.is_none();

@@ -21,6 +21,9 @@ use normative::{Tensor, Tensors};
 
 use super::model::{Batch, CHANNELS, EPS, Model, Statistics, Transition, mean_and_squares, moments, rational};
 
+/// How far rounding may have moved each statistic from the model's.
+type Drift = BTreeMap<&'static str, Vec<RBig>>;
+
 /// A subject on its way through the transitions.
 pub struct Layer {
     subject: Box<dyn Subject>,
@@ -29,9 +32,8 @@ pub struct Layer {
     /// The model before the transition.
     before: Model,
     state: Tensors,
-    /// How far rounding may have moved each statistic from the model's.
-    drift: BTreeMap<&'static str, Vec<RBig>>,
-    saved: Option<(Vec<u8>, BTreeMap<&'static str, Vec<RBig>>)>,
+    drift: Drift,
+    saved: Option<(Vec<u8>, Drift)>,
 }
 
 const STATISTICS: [&str; 2] = ["running_mean", "running_var"];
@@ -353,6 +355,6 @@ fn fresh(dtype: DataType) -> Tensors {
     ])
 }
 
-fn still() -> BTreeMap<&'static str, Vec<RBig>> {
+fn still() -> Drift {
     STATISTICS.into_iter().map(|name| (name, vec![RBig::ZERO; CHANNELS])).collect()
 }

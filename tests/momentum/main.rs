@@ -76,7 +76,7 @@ struct Failure {
 }
 
 /// Sends subjects through sequences; none of them has to round correctly.
-fn follow(make: &dyn Fn() -> Box<dyn Subject>, config: ProptestConfig) -> Result<(), Failure> {
+fn follow(make: &dyn Fn() -> Box<dyn Subject>, config: ProptestConfig) -> Result<(), Box<Failure>> {
     let sequences = Model::sequential_strategy(1..LONGEST);
     let tried = |(start, transitions, seen): (Model, Vec<Transition>, Option<Arc<AtomicUsize>>)| {
         let mut layer = Layer::new(make(), false, &start);
@@ -93,7 +93,7 @@ fn follow(make: &dyn Fn() -> Box<dyn Subject>, config: ProptestConfig) -> Result
     match TestRunner::new(config).run(&sequences, tried) {
         Ok(()) => Ok(()),
         Err(TestError::Fail(why, (start, transitions, _))) => {
-            Err(Failure { why: why.message().to_owned(), start, transitions })
+            Err(Box::new(Failure { why: why.message().to_owned(), start, transitions }))
         }
         Err(TestError::Abort(why)) => panic!("{why}"),
     }
@@ -102,7 +102,8 @@ fn follow(make: &dyn Fn() -> Box<dyn Subject>, config: ProptestConfig) -> Result
 #[test]
 fn correct_programs_follow_the_model_within_their_bounds() {
     for name in ["two_pass", "two_pass_difference", "welford_folded"] {
-        if let Err(Failure { why, start, transitions }) = follow(&|| builtin(name), config(24, None)) {
+        if let Err(failure) = follow(&|| builtin(name), config(24, None)) {
+            let Failure { why, start, transitions } = *failure;
             panic!("{name}: {why}, after {transitions:?} from {start:?}");
         }
     }
@@ -126,9 +127,8 @@ fn planted_bugs_are_found_and_shrunk() {
         ("nan_replaced", "of output is"),
         ("local_bessel", "running_var"),
     ] {
-        let Err(Failure { why, transitions, start }) = follow(&|| builtin(bug), config(256, None)) else {
-            panic!("{bug} is not found");
-        };
+        let Err(failure) = follow(&|| builtin(bug), config(256, None)) else { panic!("{bug} is not found") };
+        let Failure { why, start, transitions } = *failure;
         assert!(why.contains(says), "{bug}: {why}");
         assert!(transitions.len() <= 2, "{bug}: {transitions:?} from {start:?}");
         let Some(transition) = transitions.last() else { panic!("{bug} fails before anything happens") };
@@ -169,7 +169,8 @@ fn a_mistake_of_several_calls_is_shrunk_to_few() {
         let reference = Builtin::new("reference").expect("a compiled-in subject");
         Box::new(Stubborn { reference, state: None }) as Box<dyn Subject>
     };
-    let Err(Failure { transitions, .. }) = follow(&stubborn, config(256, None)) else { panic!("it is not found") };
+    let Err(failure) = follow(&stubborn, config(256, None)) else { panic!("it is not found") };
+    let transitions = failure.transitions;
     let calls = transitions.iter().filter(|it| !matches!(it, Transition::Momentum(_) | Transition::Save)).count();
     assert!(calls <= 4 && transitions.len() <= 5, "{transitions:?}");
     let restored = |it: &Transition| matches!(it, Transition::Reset | Transition::Load);

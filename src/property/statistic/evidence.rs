@@ -129,6 +129,27 @@ mod tests {
         assert!((1..=139).contains(&rejected), "{rejected} of 2000");
     }
 
+    /// What was added is consistent, however strong; what no p-values can have come to is not.
+    #[test]
+    fn only_what_p_values_come_to_is_consistent() {
+        let mut evidence = Evidence::default();
+        assert!(evidence.is_consistent());
+        for (round, p) in [0.0, 0.0, f64::NAN, 0.9].into_iter().enumerate() {
+            evidence.add(p);
+            assert!(evidence.is_consistent() && evidence.rounds() == round as u64 + 1, "{evidence:?}");
+        }
+        assert_eq!(evidence.largest, 3.0 * MOST);
+        for forged in [
+            Evidence { rounds: 2, ..evidence },
+            Evidence { logarithm: evidence.largest + 1.0, ..evidence },
+            Evidence { largest: -1.0, logarithm: -2.0, ..evidence },
+            Evidence { rounds: 0, largest: 0.0, logarithm: -1.0 },
+        ] {
+            assert!(!forged.is_consistent(), "{forged:?}");
+        }
+        assert_eq!(Evidence { rounds: 1, logarithm: 0.0, largest: std::f64::consts::LN_10 }.exponent(), 1.0);
+    }
+
     #[test]
     fn a_small_error_is_found_in_time() {
         let mut values = Values::new(2);
