@@ -62,7 +62,8 @@ pub fn questions(operation: &str, dialect: BatchNormDialect, dtype: DataType) ->
     if RUNNING.contains(&operation) {
         questions.push(ask.momentum());
     }
-    if CENTRED.contains(&operation) {
+    // A layer that normalizes with its running statistics has no other variance than theirs.
+    if CENTRED.contains(&operation) && dialect.conventions().average != Average::FirstReplaces {
         questions.push(ask.variance());
     }
     questions.push(ask.eps());

@@ -22,6 +22,7 @@ use super::{
     Average, BatchNormDialect, Call, Definition, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
     Updates, json_float,
 };
+use crate::arithmetic::Format;
 
 /// Batch norm's hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +89,15 @@ impl Definition for BatchNorm {
 }
 
 impl BatchNorm {
+    /// A hyper-parameter as the dialect holds it.
+    fn held(&self, value: f64) -> f64 {
+        if self.dialect.conventions().single_parameters { Format::F32.round(value) } else { value }
+    }
+
+    fn momentum(&self) -> Option<f64> {
+        self.momentum.map(|momentum| self.held(momentum))
+    }
+
     fn check_rank(&self, shape: &[usize]) -> Result<(), Refusal> {
         let (fits, expected) = match self.spatial_dims {
             Some(1) => (matches!(shape.len(), 2 | 3), "rank 2 or 3"),
@@ -133,7 +143,7 @@ impl BatchNorm {
                 Updates::Always => true,
                 Updates::Never => false,
             };
-        let update = if moves { factor(self.momentum, counted, rule) } else { None };
+        let update = if moves { factor(self.momentum(), counted, rule) } else { None };
         if train && running && self.momentum.is_none() && counted == Some(0) {
             let message = "the cumulative average over num_batches_tracked = 0 batches divides by zero";
             return Err(Refusal::new(RefusalKind::Parameter, message));
@@ -160,9 +170,9 @@ impl BatchNorm {
             outputs: vec![("output", shape.to_vec())],
             standardizes: !passed_on,
             centred: true,
-            eps: self.eps,
+            eps: self.held(self.eps),
             source,
-            keeping: Keeping::of(rule, self.momentum, counted),
+            keeping: Keeping::of(rule, self.momentum(), counted),
             update: update.filter(|_| !passed_on),
             running,
             num_batches_tracked: counted,
