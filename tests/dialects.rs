@@ -14,7 +14,9 @@ use rayon::prelude::*;
 /// table of dialects names. Channels are answered one by one.
 fn by_the_book(step: &Step, conventions: &Conventions) -> Tensors<Vec<f64>> {
     let Operation::BatchNorm(norm) = &step.operation else { panic!("batch norm") };
-    let momentum = norm.momentum.expect("a dialect has a momentum");
+    let single = matches!(conventions.name, "onnx" | "tensorflow" | "caffe");
+    let held = |value: f64| if single { f64::from(value as f32) } else { value };
+    let momentum = held(norm.momentum.expect("a dialect has a momentum"));
     let input = &step.tensors["input"];
     let (samples, channels) = (input.shape()[0], input.shape()[1]);
     let length: usize = input.shape()[2..].iter().product();
@@ -72,7 +74,7 @@ fn by_the_book(step: &Step, conventions: &Conventions) -> Tensors<Vec<f64>> {
         let passed_on = conventions.name == "paddle" && step.mode == Mode::Train && count == 1.0;
         for (&place, x) in places.iter().zip(x) {
             let affine = |name: &str, default: f64| vector(name).map_or(default, |values| values[c]);
-            let y = (x - centre) / (spread + norm.eps).sqrt();
+            let y = (x - centre) / (spread + held(norm.eps)).sqrt();
             output[place] = if passed_on { x } else { y * affine("weight", 1.0) + affine("bias", 0.0) };
         }
         if !passed_on {

@@ -9,6 +9,8 @@ use normative::identify::{Identification, Options, identify};
 use normative::operation::BatchNormDialect::{self, *};
 use normative::operation::FAMILY;
 use normative::subject::{Builtin, Fault, Pool, Subject};
+use normative::Tensor;
+use normative::arithmetic::DataType;
 use serde_json::Value;
 
 fn identified(name: &str, operation: &str, dialect: BatchNormDialect) -> Identification {
@@ -180,6 +182,41 @@ fn no_dialect_fits_a_layer_at_random() {
             }
         }
     }
+}
+
+/// A layer of a dialect that computes everything in F32, whatever it is given.
+struct Narrow(Builtin);
+
+impl Subject for Narrow {
+    fn hello(&self) -> &Hello {
+        self.0.hello()
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
+        let convert = |tensor: &Tensor, dtype| match tensor {
+            Tensor::I64(_) => tensor.clone(),
+            _ => Tensor::rounded(dtype, tensor.shape(), tensor.to_f64().into_iter().collect()),
+        };
+        let own = request.call.tensors["input"].dtype();
+        let mut narrow = request.clone();
+        narrow.call.tensors.values_mut().for_each(|tensor| *tensor = convert(tensor, DataType::F32));
+        Ok(match self.0.answer(&narrow)? {
+            Answer::Tensors(tensors) => {
+                Answer::Tensors(tensors.into_iter().map(|(name, tensor)| (name, convert(&tensor, own))).collect())
+            }
+            refused => refused,
+        })
+    }
+}
+
+/// Keras 3.15 is one: its conventions are known all the same, and that it is narrow is said.
+#[test]
+fn a_narrow_layer_is_known_by_its_conventions() {
+    let mut pool = Pool::of(Box::new(Narrow(Builtin::new("fused_folded").unwrap())));
+    let options = Options { operation: None, dialect: Some(Keras) };
+    let identification = identify(&mut pool, &options).unwrap();
+    assert!(departures(&identification).is_empty(), "{:?}", identification.findings);
+    assert!(says(&identification, "precision").starts_with("in F32"), "{:?}", identification.findings);
 }
 
 fn run(arguments: &[&str]) -> (i32, String) {

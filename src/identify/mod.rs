@@ -14,7 +14,7 @@ mod questions;
 pub use decision::{Departure, Fit};
 pub use questions::{Choice, Question, questions};
 
-use crate::arithmetic::DataType;
+use crate::arithmetic::{DataType, Format};
 use crate::case::{Answer, Case, Request};
 use crate::operation::{BatchNormDialect, FAMILY, Operation, Rule};
 use crate::subject::{CaseRun, Fault, Hello, Pool};
@@ -124,13 +124,24 @@ pub fn identify(pool: &mut Pool<'_>, options: &Options) -> Result<Identification
         DataType::FLOATS.into_iter().find(|dtype| hello.dtypes.contains(dtype)).ok_or(Unidentifiable::NoType)?;
     let mut rule = asked_in.rule();
     let mut findings = Vec::new();
+    let mut narrow = Vec::new();
     for question in questions(&operation, asked_in, dtype) {
         let run = ask(pool, &question.case)?;
-        let finding = answered(&question, &run, &rule);
+        let mut finding = answered(&question, &run, &rule, None);
+        if finding.choice.is_none() && dtype == DataType::F64 {
+            let other = answered(&question, &run, &rule, Some(Format::F32));
+            if other.choice.is_some() {
+                narrow.push(question.name);
+                finding = other;
+            }
+        }
         if let Some(choice) = &finding.choice {
             (choice.edit)(&mut rule);
         }
         findings.push(finding);
+    }
+    if !narrow.is_empty() {
+        findings.push(precision(&narrow));
     }
     for (question, case) in numerics::cases(&operation, asked_in, &hello) {
         let run = ask(pool, &case)?;
@@ -180,8 +191,22 @@ fn ask(pool: &mut Pool<'_>, case: &Case) -> Result<CaseRun, Unidentifiable> {
     }
 }
 
-/// The choice that the subject's answers fit, given what is known of its rule.
-fn answered(question: &Question, run: &CaseRun, rule: &Rule) -> Finding {
+/// That an F64 input is computed in F32.
+fn precision(questions: &[&str]) -> Finding {
+    Finding {
+        question: "precision",
+        asks: "in which type an F64 input is computed",
+        says: format!("in F32, where an F64 program is asked: {}", questions.join(", ")),
+        choice: None,
+        decided_by: f64::INFINITY,
+        case: "the cases above".to_owned(),
+        about: About::Arithmetic,
+    }
+}
+
+/// The choice that the subject's answers fit, given what is known of its rule; of a program that computes in `own`, if that
+/// is not the usual type.
+fn answered(question: &Question, run: &CaseRun, rule: &Rule, own: Option<Format>) -> Finding {
     let steps: Option<Vec<(&Request, &Answer)>> =
         run.steps.iter().map(|(request, answer)| Some((request, answer.as_ref().ok()?))).collect();
     let steps = steps.filter(|steps| steps.len() == question.case.steps.len());
@@ -190,15 +215,25 @@ fn answered(question: &Question, run: &CaseRun, rule: &Rule) -> Finding {
         (choice.edit)(&mut rule);
         let Some(steps) = &steps else { return f64::INFINITY };
         let of_step = |(request, answer): &(&Request, &Answer)| {
-            Predicted::of(&request.call, &rule).distance(answer, question.compares)
+            let predicted = match own {
+                Some(own) => Predicted::narrow(&request.call, &rule, own),
+                None => Predicted::of(&request.call, &rule),
+            };
+            predicted.distance(answer, question.compares)
         };
         steps.iter().map(of_step).fold(0.0, f64::max)
     };
     let mut distances: Vec<(f64, &Choice)> = question.choices.iter().map(|choice| (distance(choice), choice)).collect();
     distances.sort_by(|a, b| a.0.total_cmp(&b.0));
     let fits = |distance: f64| distance <= 1.0;
-    // Two that fit are one to this case: only what it can tell counts.
-    let choice = distances.first().filter(|first| fits(first.0)).map(|first| first.1.clone());
+    // Where the case cannot tell two of them apart, the one that says nothing new.
+    let changes = |choice: &Choice| {
+        let mut edited = *rule;
+        (choice.edit)(&mut edited);
+        edited != *rule
+    };
+    let fitting = distances.iter().filter(|(distance, _)| fits(*distance));
+    let choice = fitting.min_by_key(|(_, choice)| changes(choice)).map(|(_, choice)| (*choice).clone());
     let next = distances.iter().find(|(distance, _)| !fits(*distance)).map_or(f64::INFINITY, |next| next.0);
     let says = match (&choice, &steps) {
         (Some(choice), _) => choice.says.to_owned(),

@@ -103,14 +103,17 @@ type Said = (&'static str, String, f64);
 /// The first law that the answer needs.
 fn passes(step: &Step, rule: &Rule, answer: &Answer) -> Said {
     let distance = |law| Predicted::under(step, rule, law).distance(answer, &["output"]);
+    let one_pass = Predicted::under(step, rule, Law::ONE_PASS);
     let asks = "how the variance is computed";
     let good = Law::GOOD.map(distance);
     let says = if good[0] <= 1.0 || good[1] <= 1.0 {
         "in two passes, or as well (updated, merged)"
     } else if good[2] <= 1.0 || good[3] <= 1.0 {
         "updated with the mean (Welford, merged)"
-    } else if distance(Law::ONE_PASS) <= 1.0 {
+    } else if one_pass.distance(answer, &["output"]) <= 1.0 {
         return (asks, format!("{ONE_PASS}, E(x²) − E(x)²: unstable"), good[3]);
+    } else if one_pass.distance_of_numbers(answer, "output") <= 1.0 {
+        return (asks, format!("{ONE_PASS}, E(x²) − E(x)²: unstable, and NaN where that is negative"), good[3]);
     } else {
         return (asks, "in no way that the error analysis knows".to_owned(), good[3]);
     };
@@ -154,6 +157,8 @@ fn casts(step: &Step, rule: &Rule, output: &Tensor) -> Option<Said> {
         "computed in a wider type, rounded once at the end".to_owned()
     } else if deciding > 0 && before + 1 >= deciding {
         "rounded to the half type before the weight, and again after it".to_owned()
+    } else if tensors["output"].iter().enumerate().any(|(index, z)| (output.get(index) - z.value).abs() > z.bound) {
+        "mean, 1/σ or other intermediate results are rounded to the half type".to_owned()
     } else {
         format!("neither: of {deciding} telling elements {last} are rounded once, {before} before the weight")
     };

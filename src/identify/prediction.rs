@@ -32,12 +32,21 @@ impl Predicted {
 
     /// The answer of a program under `law`.
     pub fn under(step: &Step, rule: &Rule, law: Law) -> Predicted {
+        let own = accumulator(step.tensors["input"].dtype(), &Declared::default());
+        Predicted::within(step, rule, law, own)
+    }
+
+    /// The answer of a good program that computes in `own`, though the input may be wider.
+    pub fn narrow(step: &Step, rule: &Rule, own: Format) -> Predicted {
+        Predicted::within(step, rule, Law::GOOD[Law::GOOD.len() - 1], own)
+    }
+
+    fn within(step: &Step, rule: &Rule, law: Law, own: Format) -> Predicted {
         let shapes = step.descriptions();
         let call = Call { mode: step.mode, tensors: &shapes, num_batches_tracked: step.num_batches_tracked() };
         let Ok(plan) = step.operation.plan(&call, rule) else { return Predicted::Refuses };
         let values = step.values(|x| x);
         let declared = Declared::default();
-        let own = accumulator(step.tensors["input"].dtype(), &declared);
         let truths = step.operation.forward(&Reference, &plan, &values, rule);
         let bounds = step.operation.forward(&tracker(law, own, &declared), &plan, &values, rule).tensors;
         let tensors = truths.tensors.into_iter().map(|(name, output)| {
@@ -50,6 +59,14 @@ impl Predicted {
             (name, elements.collect())
         });
         Predicted::Answers(tensors.collect(), truths.num_batches_tracked)
+    }
+
+    /// How far those elements of an answer that are numbers lie from this one's tensor `name`; infinite if there are none.
+    pub fn distance_of_numbers(&self, answer: &Answer, name: &str) -> f64 {
+        let (Predicted::Answers(tensors, _), Some(answer)) = (self, answer.get(name)) else { return f64::INFINITY };
+        let numbers = tensors[name].iter().enumerate().filter(|(index, _)| !answer.get(*index).is_nan());
+        let multiples = numbers.map(|(index, element)| (answer.get(index) - element.value).abs() / element.bound);
+        multiples.reduce(f64::max).unwrap_or(f64::INFINITY)
     }
 
     /// How far an answer lies from this one in the tensors `compared`, in bounds: at most 1 for a good program.
@@ -81,6 +98,10 @@ impl Predicted {
 
 /// The bound of a value once it is stored: see [`crate::judge::Bounds::stored`].
 fn stored(error: f64, value: f64, format: Format, accumulator: Format) -> f64 {
+    // A program that computes in less than it is given rounds the input, the parameters and its result besides.
+    if format.precision > accumulator.precision {
+        return 4.0 * error + 4.0 * accumulator.unit_roundoff() * value.abs() + accumulator.half_subnormal();
+    }
     if format == accumulator {
         return error + 4.0 * format.half_subnormal();
     }

@@ -1,7 +1,7 @@
 //! The questions: designed cases, and the rules that could answer them.
 //!
 //! ```text
-//! momentum     r₀ = 0, mean 8, m = ¼: 2 if it weighs the new value, 6 if the old one, 0 if nothing moves
+//! momentum     r₀ = 0, mean 8, m = ¼: 2 if it weighs the new value, 6 if the old one, 0 if nothing moves; then mean 4
 //! running_var  two values ±2 from their mean, m = ½: v = 4, v·n/(n−1) = 8, their roots 2 and 2.83, with eps 4.5 and 8.5
 //! eps          values ±¼, eps = ¼: σ = 0.56 inside the root, 0.5 outside, 0.25 without eps, 0.35 with its square, 0.75 doubled
 //! variance     four values, so large that eps does not matter: 1/σ differs by √(3/4)
@@ -63,7 +63,8 @@ pub fn questions(operation: &str, dialect: BatchNormDialect, dtype: DataType) ->
     if RUNNING.contains(&operation) {
         questions.push(ask.momentum());
     }
-    if CENTRED.contains(&operation) {
+    // A layer that normalizes with its running statistics has no other variance than theirs.
+    if CENTRED.contains(&operation) && dialect.conventions().average != Average::FirstReplaces {
         questions.push(ask.variance());
     }
     questions.push(ask.eps());
@@ -146,7 +147,7 @@ impl Ask<'_> {
     }
 
     fn momentum(self) -> Question {
-        let train = |batches| self.with_state(self.step(&Self::plain(8.0), 2, 0.25, Some(0.25)), 0.0, 1.0, batches);
+        let train = |mean| self.with_state(self.step(&Self::plain(mean), 2, 0.25, Some(0.25)), 0.0, 1.0, 0);
         let own = self.dialect.conventions().average;
         let mut choices = Vec::new();
         let exponential: [Choice; 2] = [
@@ -157,7 +158,9 @@ impl Ask<'_> {
                 (rule.momentum, rule.average) = (MomentumSense::OfOld, plain_average(rule.average));
             }),
         ];
-        let has_counter = self.dialect.conventions().state == BatchNormDialect::Pytorch.conventions().state;
+        // Instance norm never counts, so it knows no first batch.
+        let has_counter = BATCH.contains(&self.operation)
+            && self.dialect.conventions().state == BatchNormDialect::Pytorch.conventions().state;
         if own == Average::Debiased {
             choices.push(choice("the weight of the old value, debiased", |rule| {
                 (rule.momentum, rule.average) = (MomentumSense::OfOld, Average::Debiased);
@@ -184,7 +187,7 @@ impl Ask<'_> {
             }));
         }
         choices.push(choice("nothing: the running statistics never move", |rule| rule.updates = Updates::Never));
-        let mut again = train(1);
+        let mut again = train(4.0);
         for name in again.operation.signature().state {
             again.tensors.remove(*name);
         }
@@ -192,7 +195,7 @@ impl Ask<'_> {
             name: "momentum",
             asks: "what momentum weighs, and how the averages are kept",
             about: About::Every,
-            case: self.case("momentum", "two batches of mean 8 after a mean of 0, momentum ¼", vec![train(0), again]),
+            case: self.case("momentum", "batches of mean 8 and 4 after a mean of 0, momentum ¼", vec![train(8.0), again]),
             compares: MOVED,
             choices,
             otherwise: Some(weight_of_new),
@@ -213,7 +216,7 @@ impl Ask<'_> {
         ];
         match self.dialect.conventions().average {
             Average::Exponential | Average::FirstReplaces | Average::DebiasedWhenRead
-                if step.tensors.contains_key(COUNTER) =>
+                if step.tensors.contains_key(COUNTER) && BATCH.contains(&self.operation) =>
             {
                 choices.insert(
                     1,

@@ -22,7 +22,7 @@ use super::{
     Affine, Average, BatchNormDialect, BesselCount, Call, Definition, Mode, OneValue, Partition, Plan, Refusal,
     RefusalKind, Refused, Rule, Signature, Source, Updates, json_float,
 };
-use crate::arithmetic::Factor;
+use crate::arithmetic::{Factor, Format};
 
 /// Batch norm's hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,6 +93,15 @@ impl Definition for BatchNorm {
 }
 
 impl BatchNorm {
+    /// A hyper-parameter as the dialect holds it.
+    fn held(&self, value: f64) -> f64 {
+        if self.dialect.conventions().single_parameters { Format::F32.round(value) } else { value }
+    }
+
+    fn momentum(&self) -> Option<f64> {
+        self.momentum.map(|momentum| self.held(momentum))
+    }
+
     fn check_rank(&self, shape: &[usize]) -> Result<(), Refusal> {
         let (fits, expected) = match self.spatial_dims {
             Some(1) => (matches!(shape.len(), 2 | 3), "rank 2 or 3"),
@@ -135,7 +144,7 @@ impl BatchNorm {
         let update = match rule.updates {
             _ if !running || !moves(train, rule) => None,
             Updates::FirstReplaces if counted == Some(1) => Some(Factor::OfNew(1.0)),
-            _ => factor(self.momentum, counted, rule),
+            _ => factor(self.momentum(), counted, rule),
         };
         if train && running && self.momentum.is_none() && counted == Some(0) {
             let message = "the cumulative average over num_batches_tracked = 0 batches divides by zero";
@@ -163,9 +172,9 @@ impl BatchNorm {
             outputs: vec![("output", shape.to_vec())],
             standardizes: !passed_on,
             centred: true,
-            eps: self.eps,
+            eps: self.held(self.eps),
             source,
-            keeping: Keeping::of(rule, self.momentum, counted),
+            keeping: Keeping::of(rule, self.momentum(), counted),
             update: update.filter(|_| !passed_on),
             running,
             num_batches_tracked: counted,

@@ -36,6 +36,8 @@ pub struct Conventions {
     pub state: &'static [&'static str],
     /// Whether it has a weight and a bias of its own.
     pub affine: bool,
+    /// Whether momentum and eps are numbers of binary32, whatever the input: they are fields of a protocol buffer.
+    pub single_parameters: bool,
     /// How it departs from PyTorch, in a sentence.
     pub departure: &'static str,
     /// Where that stands.
@@ -66,6 +68,7 @@ const OF_OLD: Conventions = Conventions {
     one_value: OneValue::Accepted,
     state: RUNNING,
     affine: true,
+    single_parameters: false,
     departure: "",
     source: "",
 };
@@ -128,8 +131,9 @@ dialects! {
         default_eps: Some(1e-3),
         running_degrees_of_freedom: 1,
         bessel_guarded: true,
+        single_parameters: true,
         departure: "momentum weighs the old value, one value per channel gives the bias, and Bessel's correction of it is 1 \
-                    (the kernel for CPUs; cuDNN's gives NaN)",
+                    (the kernel for CPUs; cuDNN's gives NaN); momentum and eps are F32",
         source: "tensorflow/core/kernels/fused_batch_norm_op.cc; tensorflow/tensorflow#55545",
     }
     Flax "Flax 0.12" {
@@ -169,8 +173,9 @@ dialects! {
     }
     Onnx "ONNX BatchNormalization-15" {
         name: "onnx",
+        single_parameters: true,
         departure: "as Keras: momentum weighs the old value, the biased variance is averaged, one value per channel gives \
-                    the bias",
+                    the bias; momentum and eps are F32",
         source: "onnx/docs/Operators.md, BatchNormalization",
     }
     Mxnet "MXNet 1.9" {
@@ -196,8 +201,9 @@ dialects! {
         average: Average::Unnormalized,
         state: SUMS,
         affine: false,
+        single_parameters: true,
         departure: "the fraction weighs the old value, the statistics are sums beside the weight that they have gathered, \
-                    Bessel's correction of one value is 1, and weight and bias are another layer's",
+                    Bessel's correction of one value is 1, weight and bias are another layer's, and fraction and eps are F32",
         source: "caffe/src/caffe/layers/batch_norm_layer.cpp",
     }
     Cudnn "cuDNN" {
