@@ -3,14 +3,13 @@
 
 use assert_cmd::Command;
 use normative::Tensor;
+use normative::arithmetic::DataType;
 use normative::case::values::Values;
 use normative::case::{Answer, Hello, Request};
 use normative::identify::{Identification, Options, identify};
 use normative::operation::BatchNormDialect::{self, *};
 use normative::operation::FAMILY;
 use normative::subject::{Builtin, Fault, Pool, Subject};
-use normative::Tensor;
-use normative::arithmetic::DataType;
 use serde_json::Value;
 
 fn identified(name: &str, operation: &str, dialect: BatchNormDialect) -> Identification {

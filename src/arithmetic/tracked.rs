@@ -362,6 +362,7 @@ impl Arithmetic for Tracker {
     /// S1 = mean a   S2 = mean(a·y)   E1 = γ_{h+3}·mean|a|   E2 = γ_{h+5}·mean|a·y| + (1 + γ_{h+5})·mean(|a|·B)
     /// P = [E1 + |y|·E2 + B(|S2| + E2) + 4u(|a| + |S1| + |y·S2|)]/s        bound (P(1 + ρ) + |dx|·ρ)(1 + 8u)
     /// folded   E2 + γ_{h+5}(mean(|a||x|) + 2(|μ| + D)·mean|a|)/s·(1 + ρ)   P + 4u(|S2| + E2)(|x| + 2(|μ| + D))/s²
+    /// carried  P + [e + mean e + (|y| + B)·mean(e(|y| + B))]/s      e the error of a where it is more than a product's
     /// ```
     /// with B the bound of y: the sums carry the roundings of their terms (a product each for E1, two for E2) and of the
     /// division, the bracket four more; a folded program sums a·x and subtracts μ·Σa.
@@ -385,6 +386,11 @@ impl Arithmetic for Tracker {
         let g = self.gamma(h + 5.0);
         let mut e2 =
             g * mean_of(&|i| (a[i].value * y[i].value).abs()) + (1.0 + g) * mean_of(&|i| a[i].value.abs() * y[i].error);
+        // The product of a weight is counted below; what was rounded on the way, or computed, comes on top.
+        let carried = |a: &Tracked| if a.error > 2.0 * u * a.value.abs() { a.error } else { 0.0 };
+        let reach = |y: &Tracked| y.value.abs() + y.error;
+        let carried_mean = if centred { mean_of(&|i| carried(&a[i])) } else { 0.0 };
+        let carried_along = mean_of(&|i| carried(&a[i]) * reach(&y[i]));
         let offset = 2.0 * (mean.abs() + mean_error);
         let folded = fold > 0.0;
         if folded {
@@ -395,6 +401,7 @@ impl Arithmetic for Tracker {
             let value = (a.value - s1 - y.value * s2) / sigma;
             let size = a.value.abs() + s1.abs() + (y.value * s2).abs();
             let mut p = (e1 + y.value.abs() * e2 + y.error * (s2.abs() + e2) + 4.0 * u * size) / sigma;
+            p += (carried(a) + carried_mean + reach(y) * carried_along) / sigma;
             if folded {
                 p += 4.0 * u * (s2.abs() + e2) * (x.abs() + offset) / (sigma * sigma);
             }

@@ -33,6 +33,9 @@ fn violated_by(step: &Step, accumulator: Format) -> Option<String> {
     if json.get("momentum").is_some_and(|m| m.is_string() || m.as_f64().is_some_and(|m| !(0.0..=1.0).contains(&m))) {
         return Some("momentum lies outside [0, 1]".into());
     }
+    if step.tensors.get("mask").is_some_and(|mask| mask.to_f64().iter().all(|&kept| kept == 0.0)) {
+        return Some("the mask keeps nothing: there is no mean".into());
+    }
     if let Some((name, _)) = step.tensors.iter().find(|(_, tensor)| tensor.is_empty()) {
         return Some(format!("{name} is empty"));
     }

@@ -195,7 +195,11 @@ impl Ask<'_> {
             name: "momentum",
             asks: "what momentum weighs, and how the averages are kept",
             about: About::Every,
-            case: self.case("momentum", "batches of mean 8 and 4 after a mean of 0, momentum ¼", vec![train(8.0), again]),
+            case: self.case(
+                "momentum",
+                "batches of mean 8 and 4 after a mean of 0, momentum ¼",
+                vec![train(8.0), again],
+            ),
             compares: MOVED,
             choices,
             otherwise: Some(weight_of_new),

@@ -115,7 +115,8 @@ pub fn promises() -> &'static [Promises] {
         Promises { operation: "layer_norm_1p", ..LAYER },
         Promises { operation: "simple_norm", ..NORM },
         Promises { operation: "qk_norm", ..NORM },
-        Promises { operation: "rms_norm_gated", ..NORM },
+        // Neighbouring positions may be groups.
+        Promises { operation: "rms_norm_gated", permutes: &[Samples, Channels], ..NORM },
         Promises { operation: "filter_response_norm", ..NORM },
         // Over the last axis: a constant of each row is a constant of its group.
         Promises { operation: "ada_layer_norm", shift_of_channels: true, ..LAYER },

@@ -57,6 +57,14 @@ STATE = {
     "sync_batch_norm": ("running_mean", "running_var", "num_batches_tracked"),
     "instance_norm": ("running_mean", "running_var", "num_batches_tracked"),
     "spectral_norm": ("u", "v"),
+    "spade": ("running_mean", "running_var", "num_batches_tracked"),
+    "ghost_batch_norm": ("running_mean", "running_var"),
+    "split_batch_norm": ("running_mean", "running_var"),
+    "masked_batch_norm": ("running_mean", "running_var"),
+    "evo_norm_b0": ("running_var",),
+    "evo_norm_b1": ("running_var",),
+    "evo_norm_b2": ("running_var",),
+    "batch_renorm": ("running_mean", "running_std"),
 }
 
 #: The tensors that an operation is differentiated by.
@@ -64,6 +72,20 @@ DIFFERENTIABLE = {
     "spectral_norm": ("input",),
     "frozen_batch_norm": ("input",),
     "conv_batch_norm_fold": ("input", "conv_bias", "weight", "bias"),
+    "qk_norm": ("input", "key", "weight", "key_weight"),
+    "rms_norm_gated": ("input", "gate", "weight"),
+    "filter_response_norm": ("input", "weight", "bias", "tau"),
+    "ada_layer_norm": ("input", "scale", "shift"),
+    "ada_group_norm": ("input", "scale", "shift"),
+    "ada_instance_norm": ("input", "style"),
+    "film": ("input", "gamma", "beta"),
+    "spade": ("input", "gamma", "beta"),
+    "scaled_weight_standardization": ("input", "gain"),
+    "dynamic_tanh": ("input", "alpha", "weight", "bias"),
+    "dynamic_erf": ("input", "alpha", "shift", "weight", "bias"),
+    "weight_demodulation": ("input", "style"),
+    "evo_norm_b0": ("input", "weight", "bias", "v"),
+    "evo_norm_s0": ("input", "weight", "bias", "v"),
 }
 
 #: The same for all other operations.

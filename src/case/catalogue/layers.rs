@@ -201,7 +201,8 @@ impl Member {
         let name = format!("{name}-{}-{}", short(dtype), self.label);
         let step = step(&self, &name, dtype, dtype);
         let wide = matches!(dtype, DataType::F32 | DataType::F64);
-        if self.double_backward && wide {
+        // In a half type every intermediate result of a framework is rounded: one case shows it.
+        if self.double_backward && (wide || self.label == "small") {
             maker.add_double_backward(&name, self.comment, self.topics, &step);
         }
         if self.gradients {
