@@ -341,7 +341,7 @@ fn wrong_usage_is_status_two_and_says_what_would_be_right() {
         ("check --flag eps_plase", "a similar value exists: 'eps_place'"),
         ("check --builtin eps_droped", "a similar value exists: 'eps_dropped'"),
         ("check --builtin reference --only 'layer_norm-*' --flag counter", "no case is left"),
-        ("check --builtin reference --level forever", "use quick or full"),
+        ("record --builtin reference --into x --level forever", "use quick or full"),
         ("check --builtin reference --dialect keras", "[possible values: pytorch]"),
         ("check --builtin reference --subject true", "cannot be used with"),
         ("check --builtin reference --shard 5/4", "K from 1 to N"),
