@@ -16,6 +16,10 @@ use normative::case::values::Values;
 use normative::operation::{Call, Description, Mode, Operation, Plan, Rule};
 use normative::{Tensors, evaluate};
 
+// As the command line allocates.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Name, operation, shape of the input, shape of the parameters.
 const OPERATIONS: [(&str, &str, &[usize], &[usize]); 4] = [
     ("layer_norm", r#"{"name": "layer_norm", "normalized_shape": [1024], "eps": 1e-5}"#, &[4096, 1024], &[1024]),

@@ -1,5 +1,6 @@
 //! Tensors: n-dimensional arrays in one of five data types, always in C order.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use half::{bf16, f16};
@@ -132,6 +133,17 @@ impl Tensor {
             Tensor::F16(a) => a.mapv(f64::from),
             Tensor::BF16(a) => a.mapv(f64::from),
             Tensor::I64(a) => a.mapv(|v| v as f64),
+        }
+    }
+
+    /// The elements in C order, widened exactly, in memory that may be the tensor's own.
+    pub fn widened(&self) -> Cow<'_, [f64]> {
+        match self {
+            Tensor::F64(a) => Cow::Borrowed(slice(a)),
+            Tensor::F32(a) => slice(a).iter().map(|&v| f64::from(v)).collect(),
+            Tensor::F16(a) => slice(a).iter().map(|&v| f64::from(v)).collect(),
+            Tensor::BF16(a) => slice(a).iter().map(|&v| f64::from(v)).collect(),
+            Tensor::I64(a) => slice(a).iter().map(|&v| v as f64).collect(),
         }
     }
 

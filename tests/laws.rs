@@ -20,11 +20,16 @@ const GROUPS: usize = 200;
 
 /// The random steps of every operation and data type, with their truths.
 fn steps(count: u64) -> impl ParallelIterator<Item = (Step, Expected)> {
+    steps_of(count, GROUPS)
+}
+
+/// The same with about `groups` groups each.
+fn steps_of(count: u64, groups: usize) -> impl ParallelIterator<Item = (Step, Expected)> {
     let cells = Operation::NAMES.iter().flat_map(|&name| DataType::FLOATS.map(|dtype| (name, dtype)));
     let seeds: Vec<_> = cells.flat_map(|cell| (0..count).map(move |seed| (cell, seed))).collect();
-    seeds.into_par_iter().map(|((name, dtype), seed)| {
+    seeds.into_par_iter().map(move |((name, dtype), seed)| {
         let mut values = Values::named(&format!("laws {name} {dtype} {seed}"));
-        let step = random::step(&mut values, name, dtype, GROUPS);
+        let step = random::step(&mut values, name, dtype, groups);
         let expected = Expected::of(&step);
         (step, expected)
     })
@@ -36,8 +41,19 @@ fn judged(step: &Step, expected: &Expected, recipe: &Recipe, declared: &Declared
 
 #[test]
 fn correct_variants_never_leave_their_law() {
+    assert_no_violation(steps(STEPS));
+}
+
+/// The same in 10⁴ small cases of each operation: a minute's work, which `.ci/run` does.
+#[test]
+#[ignore = "a minute; .ci/run has it"]
+fn correct_variants_never_leave_their_law_in_ten_thousand_cases() {
+    assert_no_violation(steps_of(2500, 2));
+}
+
+fn assert_no_violation(steps: impl ParallelIterator<Item = (Step, Expected)>) {
     let variants = variants();
-    let violations: Vec<String> = steps(STEPS)
+    let violations: Vec<String> = steps
         .flat_map_iter(|(step, expected)| {
             let judge_variant = |variant: &normative::subject::planted::Variant| {
                 let judgement = judged(&step, &expected, &variant.recipe, &Declared::default());
@@ -90,7 +106,17 @@ fn declared_trees_hold_what_they_declare() {
 fn planted_bugs_do_leave_every_law() {
     let numeric = |bug: &&normative::subject::planted::Bug| {
         // These need what random steps do not have: a NaN, a counter to start from, one value, an outlier.
-        !matches!(bug.name, "nan_replaced" | "one_value_accepted" | "batch_of_one_refused")
+        // No sizes of one, no batch smaller than its channels, no overflow either.
+        !matches!(
+            bug.name,
+            "nan_replaced"
+                | "one_value_accepted"
+                | "batch_of_one_refused"
+                | "evaluation_refused"
+                | "first_batch_replaces"
+                | "windows_of_batch"
+                | "cubed_inverse"
+        )
     };
     let bugs: Vec<_> = BUGS.iter().filter(numeric).collect();
     let caught: BTreeMap<(&str, &str, DataType), usize> = steps(30)

@@ -147,6 +147,14 @@ impl Format {
         // or the result is far below the format's smallest subnormal and rounds to zero in either case.
         let exponent = exponent_of(hi);
         let quantum = (exponent - self.precision + 1).max(self.quantum);
+        // Where the result is normal, the bits that go decide, unless they are a tie.
+        let gone = Format::F64.precision - self.precision;
+        let (bits, half) = (hi.to_bits(), 1 << (gone - 1));
+        if quantum > self.quantum && bits & (2 * half - 1) != half {
+            // A carry goes into the exponent, as it should.
+            let result = f64::from_bits((bits + half) >> gone << gone);
+            return if result.abs() > self.max_finite() { f64::INFINITY.copysign(hi) } else { result };
+        }
         if exponent < quantum - 1 {
             return 0.0_f64.copysign(hi);
         }

@@ -1,6 +1,8 @@
 //! What a program computes in f32 or f64, in a chosen order of operations: correct variants and planted bugs.
 
-use super::{Arithmetic, EpsPlace, Factor, Format, Group, Parameter, Real, RunningQuantity, Scale};
+use super::{
+    Arithmetic, EpsPlace, Factor, Format, Group, Parameter, Real, RunningQuantity, Scale, gradient_by_outputs,
+};
 
 /// A type that a program accumulates in.
 pub trait Accumulator: Real + PartialOrd {
@@ -42,6 +44,8 @@ pub struct Program {
     pub difference: bool,
     /// Keeps mean and 1/σ in this format.
     pub statistics: Option<Format>,
+    /// Computes the input's gradient with 1/σ³, which underflows where 1/σ does not.
+    pub cubes: bool,
 }
 
 /// The order of a sum.
@@ -68,6 +72,12 @@ pub enum VarianceMethod {
     Merged(usize),
     /// E(x²) − E(x)², clamped at 0: unstable.
     OnePass,
+    /// Two passes whose sums and squares are rounded to this format.
+    Narrow(Format),
+    /// Two passes over a power of two of lanes: those beyond the group hold 0, and count in the squares.
+    Padded,
+    /// Two passes; a variance below 10⁻⁶ is 0.
+    CutOff,
 }
 
 /// How a program rescales.
@@ -92,6 +102,7 @@ impl Default for Program {
             reciprocal: false,
             difference: false,
             statistics: None,
+            cubes: false,
         }
     }
 }
@@ -163,10 +174,25 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
         let order = self.program.order;
         let square = |x: &T| *x * *x;
         let (mean, squares) = match self.program.variance {
+            VarianceMethod::Narrow(format) => {
+                let mean =
+                    if centred { narrow_sum(values, format, |x| *x) / Self::of(count) } else { T::constant(0.0) };
+                (mean, narrow_sum(values, format, |x| square(&(*x - mean))))
+            }
             _ if !centred => (T::constant(0.0), sum(values, order, square)),
             VarianceMethod::TwoPass => {
                 let mean = self.divide(sum(values, order, |x| *x), count);
                 (mean, sum(values, order, |x| square(&(*x - mean))))
+            }
+            method @ (VarianceMethod::Padded | VarianceMethod::CutOff) => {
+                let mean = self.divide(sum(values, order, |x| *x), count);
+                let squares = sum(values, order, |x| square(&(*x - mean)));
+                let padding = count.next_power_of_two() - count;
+                match method {
+                    VarianceMethod::Padded => (mean, squares + square(&mean) * Self::of(padding)),
+                    _ if squares < T::constant(1e-6) * Self::of(count) => (mean, T::constant(0.0)),
+                    _ => (mean, squares),
+                }
             }
             VarianceMethod::Welford => welford(values, count),
             VarianceMethod::Merged(chunk) => welford(values, chunk),
@@ -203,6 +229,7 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
         let sigma = match scale.eps_place {
             EpsPlace::InsideRoot => (variance + eps).sqrt(),
             EpsPlace::OutsideRoot => variance.sqrt() + eps,
+            EpsPlace::LowerLimit => variance.max(eps).sqrt(),
         };
         let factor = T::constant(1.0 + scale.error);
         MachineScaling {
@@ -259,6 +286,24 @@ impl<T: Accumulator> Arithmetic for Machine<T> {
         scaling.inverse
     }
 
+    fn input_gradient(
+        &self,
+        x: &[T],
+        a: &[T],
+        y: &[T],
+        &MachineScaling { mean, inverse, .. }: &MachineScaling<T>,
+        centred: bool,
+    ) -> Vec<T> {
+        if !self.program.cubes {
+            return gradient_by_outputs(a, y, inverse, centred);
+        }
+        let count = Self::of(a.len());
+        let mean_a = if centred { T::sum(a.iter().copied()) / count } else { T::constant(0.0) };
+        let along = T::sum(a.iter().zip(x).map(|(&a, &x)| a * (x - mean))) / count;
+        let cube = inverse * inverse * inverse;
+        a.iter().zip(x).map(|(&a, &x)| (a - mean_a) * inverse - (x - mean) * along * cube).collect()
+    }
+
     fn keep(&self, value: T) -> T {
         value
     }
@@ -287,6 +332,12 @@ fn sum<T: Accumulator>(values: &[T], order: Order, term: impl Fn(&T) -> T + Copy
             (0..count.max(1)).map(lane).fold(T::constant(0.0), |sum, x| sum + x)
         }
     }
+}
+
+/// A sum whose terms and partial sums are rounded to `format`.
+fn narrow_sum<T: Accumulator>(values: &[T], format: Format, term: impl Fn(&T) -> T) -> T {
+    let round = |value: T| T::constant(format.round(value.value()));
+    values.iter().fold(T::constant(0.0), |sum, x| round(sum + round(term(x))))
 }
 
 /// Mean and sum of squared deviations, updated within chunks, the chunks merged.

@@ -92,16 +92,7 @@ pub trait Arithmetic: Sync {
         scaling: &Self::Scaling,
         centred: bool,
     ) -> Vec<Self::Real> {
-        let count = Self::Real::constant(a.len() as f64);
-        let zero = Self::Real::constant(0.0);
-        let mean = if centred { Self::Real::sum(a.iter().copied()) / count } else { zero };
-        let along = Self::Real::sum(a.iter().zip(y).map(|(&a, &y)| a * y)) / count;
-        let inverse = self.inverse(scaling);
-        let gradient = |(&a, &y): (&Self::Real, &Self::Real)| {
-            let centred_a = if centred { a - mean } else { a };
-            (centred_a - y * along) * inverse
-        };
-        a.iter().zip(y).map(gradient).collect()
+        gradient_by_outputs(a, y, self.inverse(scaling), centred)
     }
 
     /// A hyper-parameter: a program rounds it to the type that it computes in.
@@ -137,18 +128,22 @@ impl Scale {
 }
 
 /// Where eps stands in 1/σ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EpsPlace {
     /// 1/√(v + eps).
+    #[default]
     InsideRoot,
     /// 1/(√v + eps).
     OutsideRoot,
+    /// 1/√max(v, eps).
+    LowerLimit,
 }
 
 /// What is averaged in `running_var`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunningQuantity {
     /// The variance.
+    #[default]
     Variance,
     /// Its root.
     StandardDeviation,
@@ -176,6 +171,18 @@ impl Factor {
             Factor::Reciprocal(batches) => 1.0 / batches as f64,
         }
     }
+}
+
+/// (a − mean a − y·mean(a·y))/σ for each element of a group; see [`Arithmetic::input_gradient`].
+pub(crate) fn gradient_by_outputs<R: Real>(a: &[R], y: &[R], inverse: R, centred: bool) -> Vec<R> {
+    let count = R::constant(a.len() as f64);
+    let mean = if centred { R::sum(a.iter().copied()) / count } else { R::constant(0.0) };
+    let along = R::sum(a.iter().zip(y).map(|(&a, &y)| a * y)) / count;
+    let gradient = |(&a, &y): (&R, &R)| {
+        let centred_a = if centred { a - mean } else { a };
+        (centred_a - y * along) * inverse
+    };
+    a.iter().zip(y).map(gradient).collect()
 }
 
 /// n / (n − degrees of freedom), in the arithmetic of binary64: infinite for n equal to them.

@@ -64,6 +64,7 @@ impl<R: Real> Arithmetic for Plain<R> {
         let sigma = match scale.eps_place {
             EpsPlace::InsideRoot => (variance + eps).sqrt(),
             EpsPlace::OutsideRoot => variance.sqrt() + eps,
+            EpsPlace::LowerLimit => variance.max(eps).sqrt(),
         };
         (moments.mean, R::constant(1.0 + scale.error) / sigma)
     }

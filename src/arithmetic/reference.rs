@@ -171,7 +171,7 @@ impl Arithmetic for Reference {
         // A common unit 2^m for the deviations and eps, so that neither overflows: the smaller may vanish beside the other.
         let eps_exponent = match rule.eps_place {
             _ if rule.eps == 0.0 => i32::MIN,
-            EpsPlace::InsideRoot => exponent_of(rule.eps).div_euclid(2),
+            EpsPlace::InsideRoot | EpsPlace::LowerLimit => exponent_of(rule.eps).div_euclid(2),
             EpsPlace::OutsideRoot => exponent_of(rule.eps),
         };
         let near = moments.exponent == 0 && (eps_exponent == i32::MIN || eps_exponent.abs() < 300);
@@ -187,6 +187,7 @@ impl Arithmetic for Reference {
             EpsPlace::InsideRoot if rule.eps == 0.0 => variance.sqrt(),
             EpsPlace::InsideRoot => (variance + Truth::exact(rule.eps).scale(-2 * unit)).sqrt(),
             EpsPlace::OutsideRoot => variance.sqrt() + Truth::exact(rule.eps).scale(-unit),
+            EpsPlace::LowerLimit => variance.max(Truth::exact(rule.eps).scale(-2 * unit)).sqrt(),
         };
         if sigma.value.hi <= 0.0 || sigma.value.hi.is_nan() {
             let undecided = variance.radius > 0.0 && rule.eps >= 0.0;
@@ -401,6 +402,7 @@ fn plain_sigma(variance: f64, rule: &Scale) -> f64 {
     match rule.eps_place {
         EpsPlace::InsideRoot => (variance + rule.eps).sqrt(),
         EpsPlace::OutsideRoot => variance.sqrt() + rule.eps,
+        EpsPlace::LowerLimit => variance.max(rule.eps).sqrt(),
     }
 }
 

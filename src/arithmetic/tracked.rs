@@ -263,6 +263,7 @@ impl Arithmetic for Tracker {
         let sigma = |variance: f64| match scale.eps_place {
             EpsPlace::InsideRoot => (variance.max(0.0) + scale.eps).sqrt(),
             EpsPlace::OutsideRoot => variance.max(0.0).sqrt() + scale.eps,
+            EpsPlace::LowerLimit => variance.max(scale.eps).sqrt(),
         };
         // A stored variance may be negative: then σ is NaN, and so is every bound.
         let v = moments.variance * factor;
@@ -274,7 +275,7 @@ impl Arithmetic for Tracker {
                 EpsPlace::InsideRoot => {
                     (ratio(moments.below * factor, q * (q + s)), ratio(moments.above * factor, p * (p + s)))
                 }
-                EpsPlace::OutsideRoot => (ratio(s - q, q), ratio(p - s, p)),
+                EpsPlace::OutsideRoot | EpsPlace::LowerLimit => (ratio(s - q, q), ratio(p - s, p)),
             };
             (low.max(high) + 5.0 * u) * (1.0 + 8.0 * u)
         } else {

@@ -66,13 +66,15 @@ flags! {
          the other convention does not reproduce its results.",
         ["pytorch/pytorch#19902", "pytorch/pytorch#19916"];
     EpsPlace "eps_place" Class
-        "eps is added to the standard deviation instead of the variance.",
-        "With eps = 1e-5 the floor of σ is 1e-5 instead of 3.2e-3: near-constant groups are blown up three hundred times more.",
-        [];
+        "eps is added to the standard deviation instead of the variance, or is its lower limit.",
+        "With eps = 1e-5 beside the deviation the floor of σ is 1e-5 instead of 3.2e-3: near-constant groups are blown up \
+         three hundred times more.",
+        ["allenai/OLMo#281"];
     EpsValue "eps_value" Class
-        "Another eps than the one asked for: none, its square, its double.",
+        "Another eps than the one asked for: none, its square, its double, at least 1e-5; or a small variance counts as 0.",
         "Near-constant groups are scaled by another factor; without eps a constant group gives NaN.",
-        ["pytorch/pytorch#189581", "pytorch/pytorch#41527", "microsoft/DeepSpeed#581"];
+        ["pytorch/pytorch#189581", "pytorch/pytorch#41527", "microsoft/DeepSpeed#581", "tensorflow/tensorflow#37768",
+         "pytorch/pytorch#190491"];
     Cancellation "cancellation" Class
         "The variance is computed as E(x²) − E(x)², which cancels where the mean is large.",
         "Inputs with a mean of a few thousand standard deviations come out with the wrong scale, as zeros or as NaN.",
@@ -82,9 +84,18 @@ flags! {
         "Every output is off by the same small factor, below the tolerances of most test suites.",
         [];
     LowPrecisionStatistics "low_precision_statistics" Class
-        "Mean and 1/σ are kept in a half type.",
-        "The mean is rounded to 3 digits, so inputs with an offset are shifted: at a mean of 100 by up to a tenth of σ.",
-        ["pytorch/pytorch#147303"];
+        "Mean and 1/σ, or the sums that they are made of, are kept in a half type.",
+        "The mean is rounded to 3 digits, so inputs with an offset are shifted: at a mean of 100 by up to a tenth of σ. Squares \
+         of more than 256 overflow in float16: the output is 0.",
+        ["pytorch/pytorch#147303", "pytorch/pytorch#66707", "microsoft/onnxruntime#29034"];
+    Centring "centring" Class
+        "The mean is not subtracted, or is subtracted where it must not be.",
+        "Layer norm and RMS norm are mixed up: a checkpoint of one gives other outputs in the other, without an error.",
+        ["mit-han-lab/omniserve#32", "keras-team/keras#21234"];
+    MaskedLanes "masked_lanes" Class
+        "Statistics see other elements than the group's: zeros that pad it, or only the first block.",
+        "Sizes that are powers of two are right, as most tests are; others have the wrong variance.",
+        ["triton-lang/triton#9838", "linkedin/Liger-Kernel#518", "unslothai/unsloth#1867", "facebookresearch/xformers#785"];
     MomentumSense "momentum_sense" Class
         "Momentum weighs the old value instead of the new one.",
         "With momentum 0.1 the running statistics follow the last batch alone: evaluation is as noisy as training at the \
@@ -99,9 +110,13 @@ flags! {
         "Evaluation divides by the wrong σ, though training looks right.",
         ["pytorch/pytorch#1410"];
     StateUpdate "state_update" Class
-        "The running statistics move when they must not, or never move.",
-        "Evaluation changes the model, or normalizes with the initial 0 and 1 for ever.",
-        ["pytorch/pytorch#20967", "pytorch/pytorch#37823"];
+        "The running statistics move when they must not, never, twice, or by another weight at first.",
+        "Evaluation changes the model, normalizes with the initial 0 and 1 for ever, or with another window than asked for.",
+        ["pytorch/pytorch#20967", "pytorch/pytorch#37823", "pytorch/pytorch#96136"];
+    BatchStatistics "batch_statistics" Class
+        "Training normalizes with the running statistics instead of the batch's.",
+        "Outputs lag behind the inputs: those of the first batches are hardly normalized, and training is unstable.",
+        ["patrick-kidger/equinox#659"];
     ModeIgnored "mode" Class
         "Evaluation normalizes with the batch's own statistics.",
         "A prediction depends on what else is in its batch; a batch of one is refused or gives the bias.",
@@ -111,21 +126,25 @@ flags! {
         "The cumulative average weighs batches wrongly, and a loaded checkpoint goes on from the wrong number.",
         [];
     CumulativeAverage "cumulative_average" Class
-        "The cumulative average is off by one batch.",
-        "With momentum = None the initial statistics, 0 and 1, stay in the average for ever.",
+        "The cumulative average is off by one batch, or is none.",
+        "With momentum = None the initial statistics, 0 and 1, stay in the average.",
         [];
     GroupAxis "group_axis" Class
-        "Groups are made of every G-th channel instead of neighbouring ones.",
+        "Groups are made of other axes: every G-th channel, all channels, the last axis alone.",
         "A checkpoint trained with the other grouping gives different outputs, without an error.",
-        [];
+        ["brainpy/BrainPy#765", "tensorpack/tensorpack#1482"];
     AffineShape "affine_shape" Class
         "Weight and bias are applied per group instead of per channel.",
         "All channels of a group get the first channel's weight.",
-        ["onnx/onnx#5466"];
+        ["onnx/onnx#5466", "Oneflow-Inc/oneflow#4848"];
+    WeightReading "weight_reading" Class
+        "Another weight than the one given multiplies: 1 + weight, or 1.",
+        "A checkpoint of the other convention gives outputs that are off by a factor in each channel.",
+        ["linkedin/Liger-Kernel#74", "apache/mxnet#9624"];
     BatchVariance "batch_variance" Class
         "A group's result depends on its neighbours.",
         "The same sample gives different results in different batches; in language models tokens change.",
-        ["vllm-project/vllm#48271"];
+        ["vllm-project/vllm#48271", "flagos-ai/FlagGems#4984", "PaddlePaddle/Paddle#56100", "sonos/tract#2863"];
     Clipped "clipped" Class
         "Large outputs are clipped.",
         "A single outlier in a group of n may reach √(n−1); clipping hides it and changes the gradient.",
@@ -135,42 +154,44 @@ flags! {
         "A diverged model trains on silently.",
         [];
     BatchOne "batch_one" Class
-        "The boundary of what can be normalized in training is wrong: one value per channel is answered, or a batch of one \
-         with several values per channel is refused.",
-        "Training with batch size 1 fails where it could work, or trains on zeros.",
-        ["pytorch/pytorch#1381", "pytorch/pytorch#4534", "pytorch/pytorch#45687"];
+        "The boundary of what can be normalized is wrong: one value per channel is answered in training or refused in \
+         evaluation, or a batch of one with several values per channel is refused.",
+        "Training with batch size 1 fails where it could work, or trains on zeros; a model cannot be asked for one sample.",
+        ["pytorch/pytorch#1381", "pytorch/pytorch#4534", "pytorch/pytorch#45687", "dotnet/TorchSharp#500"];
     GradientStatistics "gradient_statistics" Class
-        "The input's gradient leaves out that mean or variance depend on the input.",
+        "The input's gradient leaves out that mean, variance or a norm depend on the input.",
         "Training converges to something else, or not at all: the layer's whole effect on optimization is lost.",
-        [];
+        ["apache/mxnet#1061", "pytorch/pytorch#6929"];
     ParameterGradient "parameter_gradient" Class
-        "A parameter's gradient is averaged instead of summed, or taken with the raw input; or the input's lacks the weight.",
-        "Weight and bias learn at another rate than everything else.",
-        ["pytorch/pytorch#175189", "pytorch/pytorch#156513"];
+        "A parameter's gradient is missing, averaged instead of summed, or taken with the raw input; or the input's lacks the \
+         weight.",
+        "Weight and bias learn at another rate than everything else, or not at all.",
+        ["pytorch/pytorch#175189", "pytorch/pytorch#156513", "PaddlePaddle/Paddle#74149"];
     DoubleBackward "double_backward" Class
         "The gradient of a gradient leaves out that mean, variance or a norm depend on the input.",
         "A gradient penalty or a second-order optimizer steers somewhere else, though every first gradient is right.",
         ["pytorch/pytorch#79705"];
     WorkerCount "worker_count" Class
-        "The running variance of several workers is corrected by one worker's count.",
+        "The running statistics of several workers are one worker's, or corrected by its count.",
         "Evaluation depends on how the batch was split among the workers.",
         ["pytorch/pytorch#22192"];
     Window "window" Class
-        "The window of a local response norm reaches to the wrong side, or its sum has another divisor.",
+        "The window of a local response norm holds other channels, or its sum has another divisor.",
         "A network ported from another framework gives other results, most of all with an even size or at the borders.",
-        [];
+        ["onnx/onnx#7805"];
     NormKind "norm" Class
-        "Another norm than the one asked for: without its root, of the whole tensor, with eps added, or applied where it must not be.",
+        "Another norm than the one asked for: without its root, of the whole tensor, along the wrong axis, with eps added, or \
+         applied where it must not be.",
         "Vectors come out with the wrong length.",
-        ["pytorch/pytorch#32137"];
+        ["pytorch/pytorch#32137", "pytorch/pytorch#1427"];
     PowerIteration "power_iteration" Class
-        "The power iteration of spectral norm is left out or starts at the wrong end.",
+        "The power iteration of spectral norm is left out, forgotten, or starts at the wrong end.",
         "σ is an old estimate, or u and v of a checkpoint do not fit together.",
-        ["pytorch/pytorch#51800"];
+        ["pytorch/pytorch#51800", "pytorch/pytorch#11476"];
     Folding "folding" Class
-        "Folding a batch norm into a convolution forgets the running mean.",
+        "Folding a batch norm into a convolution forgets the running mean, or the factor of the convolution's bias.",
         "The folded network is off by a constant in each channel.",
-        [];
+        ["ultralytics/yolov3#807", "Tencent/ncnn#1339"];
     Gradient "gradient" Topic "Gradients are asked for.", "", [];
     SecondGradient "second_gradient" Topic "Gradients of gradients are asked for.", "", [];
     Thread "thread" Topic

@@ -103,7 +103,7 @@ fn check_itself(
     let all = || goldens.cases().chain(catalogue::cases());
     arguments.selection.check_with(all(), laws)?;
     let mut expectations = expectations(&arguments.judging, all())?;
-    expectations.extend(goldens.judge(report, &arguments.selection));
+    goldens.judge(report, &arguments.selection, &mut expectations);
     let cases: Vec<&Case> = catalogue::cases().iter().filter(|case| arguments.selection.picks(case)).collect();
     let pool = ask::judge(report, &Asked::Builtin("reference".to_owned()), &arguments.run, &cases, until);
     Ok((expectations, pool))

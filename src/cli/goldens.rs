@@ -8,7 +8,7 @@ use super::Stop;
 use super::options::SelectionOptions;
 use super::progress::Progress;
 use crate::case::Case;
-use crate::conformance::verify;
+use crate::conformance::{Verdict, verify};
 use crate::golden::{
     GoldenError, GoldenFile, KnownError, KnownList, Provenance, QUICK_RECORDING, RecordedCase, load, quick,
 };
@@ -120,15 +120,15 @@ impl Goldens {
         self.folders.iter().flat_map(Folder::cases)
     }
 
-    /// Judges the cases that the options mean, and adds the verdicts to the report. Gives back the lists of deviations.
-    pub fn judge(self, report: &mut Report, options: &SelectionOptions) -> Vec<Expectations> {
+    /// Judges the cases that the options mean, and adds the verdicts to the report. Adds the lists of deviations to those
+    /// that are given.
+    pub fn judge(self, report: &mut Report, options: &SelectionOptions, lists: &mut Vec<Expectations>) {
         let progress = Progress::new("recorded cases", self.cases().count());
         report.unreadable.extend(self.unreadable);
-        let mut expectations = Vec::new();
         let mut done = 0;
         for folder in self.folders {
             match folder.deviations() {
-                Ok(list) => expectations.extend(list),
+                Ok(list) => lists.extend(list),
                 Err(unreadable) => report.unreadable.push(unreadable),
             }
             for (recording, cases) in folder.recordings {
@@ -137,12 +137,12 @@ impl Goldens {
                 let (recorded, paths): (Vec<RecordedCase>, Vec<PathBuf>) = picked.unzip();
                 let (provenance, subject) = (recording.provenance, recording.subject.clone());
                 let file = GoldenFile { provenance, subject, cases: recorded };
-                let verdicts = verify(&recording.name, &file);
+                let known = |verdict: &Verdict| Some(lists.iter().find_map(|list| list.entry(verdict))?.reason.clone());
+                let verdicts = verify(&recording.name, &file, &known);
                 report.add_recording(recording, file.cases.into_iter().zip(paths).collect(), verdicts);
                 progress.tell(done);
             }
         }
-        expectations
     }
 }
 

@@ -11,7 +11,7 @@ use crate::operation::Operation;
 use crate::property::{self, statistic::STATISTICS};
 use crate::report::{Rows, Status};
 use crate::subject::Builtin;
-use crate::subject::planted::Bug;
+use crate::subject::planted::{BUGS, Bug};
 
 /// Lists cases, operations, flags and the subjects that are compiled in.
 #[derive(Debug, Args)]
@@ -52,6 +52,8 @@ enum What {
     Flags,
     /// What --builtin takes.
     Subjects,
+    /// The planted bugs, and where each was seen.
+    Bugs,
     /// The laws that hold without knowing the answer.
     Properties,
     /// The laws of many answers.
@@ -69,6 +71,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
         (What::Operations, "operations", operations as fn(&[&Case]) -> List),
         (What::Flags, "flags", flags),
         (What::Subjects, "subjects", subjects),
+        (What::Bugs, "bugs", bugs),
         (What::Properties, "properties", properties),
         (What::Statistics, "statistics", statistics),
         (What::Cases, "cases", list_of_cases),
@@ -212,6 +215,23 @@ fn properties(_: &[&Case]) -> List {
             "source": property.source,
             "flags": property.flags,
             "operations": names,
+        });
+        list.add(cells, json);
+    }
+    list
+}
+
+fn bugs(_: &[&Case]) -> List {
+    let mut list = List::new(&["bug", "flag", "what it does", "seen in"]);
+    for bug in BUGS {
+        let source = if bug.source.is_empty() { "–" } else { bug.source };
+        let cells = vec![bug.name.to_owned(), bug.flag.name().to_owned(), bug.sentence.to_owned(), source.to_owned()];
+        let json = json!({
+            "name": bug.name,
+            "sentence": bug.sentence,
+            "flag": bug.flag.name(),
+            "source": bug.source,
+            "operations": bug.operations,
         });
         list.add(cells, json);
     }

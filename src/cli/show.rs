@@ -13,10 +13,10 @@ use crate::conformance::power;
 use crate::judge::{Bounds, Expected, TrueTensor, Worst, accumulator, tracker, unravel};
 use crate::operation::{Plan, Source as Statistics};
 use crate::property::statistic::{FALSE_ALARM, STATISTICS, Statistic, false_alarms};
-use crate::property::{self, Property};
+use crate::property::{self, Property, matrix::Row};
 use crate::report::paint::wrapped;
 use crate::report::{Paint, Source, Status, Tone, call_in_words, decimal, hexadecimal, multiple, snippet};
-use crate::subject::planted::BUGS;
+use crate::subject::planted::{BUGS, Bug};
 use crate::subject::{Builtin, Subject};
 use crate::tensor::{Tensor, Tensors};
 
@@ -27,7 +27,7 @@ const SHOWN: usize = 8;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The name of a case or a property (`normative list cases`, `normative list properties`).
+    /// The name of a case, a property, a statistic or a planted bug (`normative list`).
     case: String,
     /// Shows every element of every tensor.
     #[arg(long)]
@@ -51,15 +51,34 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
         print(&show_statistic(statistic, colors.paint()))?;
         return Ok(Status::Conformant);
     }
+    if let Some(bug) = Bug::from_name(name) {
+        print(&show_bug(bug, colors.paint()))?;
+        return Ok(Status::Conformant);
+    }
     let case = catalogue::cases().iter().find(|case| case.name == name).ok_or_else(|| {
         let names = catalogue::cases().iter().map(|case| case.name.as_str());
         let laws = property::properties().map(|property| property.name);
-        let near = did_you_mean(name, names.chain(laws).chain(STATISTICS.iter().map(|statistic| statistic.name)));
+        let laws = laws.chain(STATISTICS.iter().map(|statistic| statistic.name));
+        let near = did_you_mean(name, names.chain(laws).chain(BUGS.iter().map(|bug| bug.name)));
         Stop::usage(format!("no case is called {name:?}{near} (normative list cases)"))
     })?;
     let limit = if arguments.all { usize::MAX } else { SHOWN };
     print(&show(case, limit, colors.paint()))?;
     Ok(Status::Conformant)
+}
+
+/// The planted bug's text.
+fn show_bug(bug: &'static Bug, paint: Paint) -> String {
+    let mut text = format!("{}\n{}\n\n", paint.tone(Tone::Strong, bug.name), bug.sentence);
+    let _ = writeln!(text, "  class       {}: {}", bug.flag.name(), bug.flag.meaning());
+    let _ = writeln!(text, "  effect\n{}", wrapped(bug.flag.effect(), 4));
+    let _ = writeln!(text, "  seen in     {}", if bug.source.is_empty() { "no public report" } else { bug.source });
+    let _ = writeln!(text, "  operations\n{}", wrapped(&bug.operations.join(", "), 4));
+    let row = Row::without_statistics(bug);
+    let _ = writeln!(text, "\n{} required cases in F32 show it, and it breaks the properties", row.cases);
+    let names: Vec<&str> = row.properties.into_iter().collect();
+    let _ = writeln!(text, "{}", wrapped(&if names.is_empty() { "none".to_owned() } else { names.join(", ") }, 2));
+    text
 }
 
 /// The statistic's text.
@@ -248,7 +267,7 @@ fn bounds(case: &Case, number: usize, step: &Step, expected: &Expected, plan: &P
     }
     for &law in laws.iter().chain(plan.centred.then_some(&Law::ONE_PASS)) {
         let bounds = Bounds::of(step, plan, law, &declared);
-        let bound = bounds.stored(bounds.errors("output")[index], value, format);
+        let bound = bounds.stored(format).of(bounds.errors("output")[index], value);
         let _ = writeln!(text, "    {:<36} |error| ≤ {bound:.4e}", law_name(law, plan.centred));
     }
     let worst = Worst { tensor: "output".into(), index: place, expected: value, actual: value, error: 0.0, bound: 0.0 };
@@ -268,7 +287,7 @@ fn plain_bounds(step: &Step, plan: &Plan, tensors: &Tensors<TrueTensor>) -> Stri
     for (name, tensor) in tensors {
         let format = tensor.dtype.format().expect("floating-point");
         let stored = bounds.errors(name).iter().zip(&tensor.values);
-        let stored = stored.map(|(&error, truth)| bounds.stored(error, truth.value.hi, format)).enumerate();
+        let stored = stored.map(|(&error, truth)| bounds.stored(format).of(error, truth.value.hi)).enumerate();
         if let Some((index, bound)) = stored.filter(|(_, bound)| bound.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1)) {
             let place = unravel(index, &tensor.shape);
             let value = decimal(tensor.values[index].value.hi);
@@ -296,7 +315,7 @@ fn worst_conditioned(step: &Step, plan: &Plan, output: &TrueTensor, bounds: &Bou
         (0..plan.partition.groups()).map(|group| terms(step, plan, Law::GOOD[0], group).relative).collect();
     let bound = |index: usize| {
         let format = output.dtype.format().expect("floating-point");
-        bounds.stored(bounds.errors("output")[index], output.values[index].value.hi, format)
+        bounds.stored(format).of(bounds.errors("output")[index], output.values[index].value.hi)
     };
     let finite = (0..output.values.len()).filter(|&index| output.values[index].is_finite() && !bound(index).is_nan());
     finite

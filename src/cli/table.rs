@@ -1,5 +1,7 @@
 //! `normative table`: the documentation's tables, computed.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, ValueEnum};
 
 use super::Stop;
@@ -8,7 +10,7 @@ use crate::arithmetic::DataType;
 use crate::case::{FlagKind, catalogue};
 use crate::conformance::power::{self, EXPOSED};
 use crate::property::statistic::{FALSE_ALARM, MISS, false_alarms};
-use crate::property::{self, Axis, Sign};
+use crate::property::{self, Axis, Sign, matrix};
 use crate::report::{Status, multiple};
 use crate::subject::planted::BUGS;
 
@@ -30,6 +32,8 @@ enum Which {
     FalseAlarms,
     /// Which planted bug breaks which law.
     Properties,
+    /// Which check finds which planted bug: the page docs/matrix.md.
+    Matrix,
     /// What each operation must not notice, and what it must.
     Promises,
 }
@@ -42,6 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
         Which::Bugs => bugs_table(),
         Which::FalseAlarms => false_alarms_table(),
         Which::Properties => properties_table(),
+        Which::Matrix => matrix_page(),
         Which::Promises => promises_table(),
     })?;
     Ok(Status::Conformant)
@@ -79,13 +84,55 @@ fn shown(effect: f64) -> String {
 
 /// A row for each property, a column for what it catches.
 fn properties_table() -> String {
-    let matrix = property::matrix(0, property::ROUNDS);
     let cells = property::properties().map(|property| {
-        let caught = matrix.get(property.name).into_iter().flatten().map(|bug| format!("`{bug}`"));
-        let caught: Vec<String> = caught.collect();
+        let caught = property::caught_by(property, 0, property::ROUNDS);
+        let caught: Vec<String> = caught.iter().map(|bug| format!("`{bug}`")).collect();
         vec![format!("`{}`", property.name), property.law.to_owned(), caught.join(", "), property.source.to_owned()]
     });
     markdown(&["property", "law", "planted bugs that break it", "whose law"], cells.collect())
+}
+
+/// A page with a row for each planted bug and one for each check.
+fn matrix_page() -> String {
+    let rows = matrix::rows();
+    let listed = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        if names.is_empty() { "–".to_owned() } else { names.join(", ") }
+    };
+    let found = |names: &BTreeSet<&'static str>| listed(&names.iter().copied().collect::<Vec<_>>());
+    let by_bug = rows
+        .iter()
+        .map(|row| [format!("`{}`", row.bug), row.cases.to_string(), found(&row.properties), found(&row.statistics)]);
+    let by_check = matrix::checks().map(|check| {
+        let finds = |row: &&matrix::Row| row.properties.contains(check) || row.statistics.contains(check);
+        let count = rows.iter().filter(finds).count();
+        let why = matrix::IDLE.iter().find(|(name, _)| *name == check).map_or("", |(_, why)| why);
+        [format!("`{check}`"), count.to_string(), why.to_owned()]
+    });
+    let missed: Vec<&str> = rows.iter().filter(|row| !row.is_found()).map(|row| row.bug).collect();
+    let by_bug = unpadded(["planted bug", "cases", "properties", "statistics"], by_bug);
+    let by_check = unpadded(["check", "planted bugs", "why it stays"], by_check);
+    format!(
+        "# Which check finds which planted bug\n\n\
+         Made by `normative table matrix`. What each bug does, and where it was seen: `normative list bugs`. *Cases* are the \
+         required cases in F32\nthat show it, by at least {EXPOSED} bounds; *properties* those that it breaks in F32, of six \
+         rounds with seed 0; *statistics* those that\nreject it in F64 with seed 0; each on the operations that can have the \
+         bug.\n\n\
+         {} planted bugs; found by no check: {}.\n\n{by_bug}\n\
+         ## What each check finds\nThe number of planted bugs, and for a check that finds none the reason why it \
+         stays.\n\n{by_check}",
+        rows.len(),
+        listed(&missed),
+    )
+}
+
+/// A table in Markdown whose columns are not aligned, so that a row changes without the others.
+fn unpadded<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut text = format!("| {} |\n|{}\n", header.join(" | "), " --- |".repeat(N));
+    for row in rows {
+        text += &format!("| {} |\n", row.join(" | "));
+    }
+    text
 }
 
 /// A row for each operation.
@@ -133,7 +180,7 @@ fn bugs_table() -> String {
             format!("`{}`", bug.flag.name()),
             bug.flag.effect().to_owned(),
             exposing(bug.flag).to_string(),
-            bug.flag.references().join(", "),
+            if bug.source.is_empty() { "–".to_owned() } else { bug.source.to_owned() },
         ]
     });
     let header = ["bug", "what the layer does", "operations", "flag", "what it does to a user", "cases", "seen in"];

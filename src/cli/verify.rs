@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
         selection.check(goldens.cases())?;
     }
     let mut lists = expectations(judging, goldens.cases())?;
-    lists.extend(goldens.judge(&mut report, selection));
+    goldens.judge(&mut report, selection, &mut lists);
     let draft = report.apply(&lists);
     if let Some(path) = &judging.write_known {
         write_file(path, &draft.write(Key::Deviation))?;

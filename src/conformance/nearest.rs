@@ -93,13 +93,13 @@ fn distance(step: &Step, expected: &Expected, left: &Answer, right: &Answer, dec
     let mut largest: f64 = 0.0;
     for (name, tensor) in tensors {
         let (Some(left), Some(right)) = (left.get(name), right.get(name)) else { continue };
-        let format = tensor.dtype.format().expect("outputs are floating-point");
-        for (index, &before) in bounds.errors(name).iter().enumerate() {
-            let (a, b) = (left.get(index), right.get(index));
+        let stored = bounds.stored(tensor.dtype.format().expect("outputs are floating-point"));
+        let (left, right) = (left.widened(), right.widened());
+        for ((&before, &a), &b) in bounds.errors(name).iter().zip(&*left).zip(&*right) {
             if a == b || a.is_nan() && b.is_nan() {
                 continue;
             }
-            let bound = bounds.stored(before, a.abs().max(b.abs()), format);
+            let bound = stored.of(before, a.abs().max(b.abs()));
             let difference = (a - b).abs() / bound;
             largest = largest.max(if difference.is_nan() { f64::INFINITY } else { difference });
         }

@@ -17,35 +17,38 @@ pub const EXPOSED: f64 = 4.0;
 /// The effect of every bug on a case as a multiple of the bound, in the order of [`BUGS`]: infinite where no rounding could
 /// explain it (a refusal, a counter, a NaN), 0 where the case does not show it.
 pub fn effects(case: &Case) -> Vec<f64> {
-    // What goes into the first step does not depend on who answers.
-    let first = case.request(0, None);
-    let truth = Expected::of(&first.call);
-    let effect = |bug: &Bug| {
-        if !bug.operations.contains(&case.operation().name()) {
-            return 0.0;
-        }
-        let recipe = bug.recipe();
-        let mut largest: f64 = 0.0;
-        let mut previous: Option<(Request, Answer)> = None;
-        for step in 0..case.steps.len() {
-            let request = case.request(step, previous.as_ref().map(|(asked, answer)| (asked, answer)));
-            let answer = answer_by(&request.call, &recipe);
-            let later = (step > 0).then(|| Expected::of(&request.call));
-            let judgement = judge(&request.call, later.as_ref().unwrap_or(&truth), &answer, &Declared::default());
-            if judgement.outcome == Outcome::Fail {
-                largest = largest.max(judgement.ratio().unwrap_or(f64::INFINITY));
-            }
-            previous = Some((request, answer));
-        }
-        largest
-    };
-    BUGS.iter().map(effect).collect()
+    let truth = first_truth(case);
+    BUGS.iter().map(|bug| effect_beside(case, &truth, bug)).collect()
 }
 
 /// The effect of one bug on a case; see [`effects`].
 pub fn effect(case: &Case, bug: &Bug) -> f64 {
-    let number = BUGS.iter().position(|other| other.name == bug.name);
-    number.map_or(0.0, |number| effects(case)[number])
+    effect_beside(case, &first_truth(case), bug)
+}
+
+/// What is true of the first step, which does not depend on who answers.
+fn first_truth(case: &Case) -> Expected {
+    Expected::of(&case.request(0, None).call)
+}
+
+fn effect_beside(case: &Case, first: &Expected, bug: &Bug) -> f64 {
+    if !bug.operations.contains(&case.operation().name()) {
+        return 0.0;
+    }
+    let recipe = bug.recipe();
+    let mut largest: f64 = 0.0;
+    let mut previous: Option<(Request, Answer)> = None;
+    for step in 0..case.steps.len() {
+        let request = case.request(step, previous.as_ref().map(|(asked, answer)| (asked, answer)));
+        let answer = answer_by(&request.call, &recipe);
+        let later = (step > 0).then(|| Expected::of(&request.call));
+        let judgement = judge(&request.call, later.as_ref().unwrap_or(first), &answer, &Declared::default());
+        if judgement.outcome == Outcome::Fail {
+            largest = largest.max(judgement.ratio().unwrap_or(f64::INFINITY));
+        }
+        previous = Some((request, answer));
+    }
+    largest
 }
 
 /// The bug classes that each case exposes, as `exposed.txt` has them.

@@ -1,6 +1,6 @@
 //! Expected failures: `deviations.toml` beside a recording, and the lists given to `--known`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +28,10 @@ use super::{glob_match, one_line};
 #[derive(Debug, Default)]
 pub struct KnownList {
     entries: Vec<(Entry, AtomicBool)>,
+    /// The entries of a case by its name.
+    named: HashMap<String, Vec<usize>>,
+    /// The entries with a glob.
+    globs: Vec<usize>,
 }
 
 /// One expected failure, or with a glob several.
@@ -120,7 +124,8 @@ impl KnownList {
     /// [`KnownError::NoReason`] if a reason is blank; [`KnownError::ImpossibleCase`] if a case's name or glob has
     /// characters that no case's name has.
     pub fn read(text: &str) -> Result<KnownList, KnownError> {
-        let line_at = |byte: usize| 1 + text.bytes().take(byte).filter(|&b| b == b'\n').count();
+        let ends: Vec<usize> = text.match_indices('\n').map(|(byte, _)| byte).collect();
+        let line_at = |byte: usize| 1 + ends.partition_point(|&end| end < byte);
         let lists: Lists = toml::from_str(text).map_err(|error| KnownError::Syntax {
             line: line_at(error.span().map_or(0, |span| span.start)),
             reason: one_line(error.message()),
@@ -140,7 +145,15 @@ impl KnownList {
             entries.push((entry, AtomicBool::new(false)));
         }
         entries.sort_by_key(|(entry, _)| entry.line);
-        Ok(KnownList { entries })
+        let mut list = KnownList { entries, ..KnownList::default() };
+        for (index, (entry, _)) in list.entries.iter().enumerate() {
+            if entry.case.contains(['*', '?']) {
+                list.globs.push(index);
+            } else {
+                list.named.entry(entry.case.clone()).or_default().push(index);
+            }
+        }
+        Ok(list)
     }
 
     /// Reads a list from a file.
@@ -156,15 +169,17 @@ impl KnownList {
     /// crash). Every entry that does counts as used from then on.
     pub fn matches<'a>(&self, case: &str, tensor: impl Into<Option<&'a str>>) -> Option<&Entry> {
         let tensor = tensor.into();
-        let expects = |entry: &Entry| {
-            glob_match(&entry.case, case) && entry.tensor.as_deref().is_none_or(|expected| Some(expected) == tensor)
+        let named = self.named.get(case).into_iter().flatten();
+        let globs = self.globs.iter().filter(|&&index| glob_match(&self.entries[index].0.case, case));
+        let expects = |index: &&usize| {
+            let expected = self.entries[**index].0.tensor.as_deref();
+            expected.is_none_or(|expected| Some(expected) == tensor)
         };
-        let mut first = None;
-        for (entry, used) in self.entries.iter().filter(|(entry, _)| expects(entry)) {
-            used.store(true, Ordering::Relaxed);
-            first = first.or(Some(entry));
-        }
-        first
+        let expecting = named.chain(globs).filter(expects);
+        expecting
+            .inspect(|&&index| self.entries[index].1.store(true, Ordering::Relaxed))
+            .min()
+            .map(|&index| &self.entries[index].0)
     }
 
     /// The entries, in the order of the file.

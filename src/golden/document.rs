@@ -6,6 +6,7 @@ use std::fmt;
 
 use safetensors::{Dtype, View};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
 use super::one_line;
@@ -120,8 +121,7 @@ impl Document {
     /// A [`DocumentError`] if `bytes` are anything but a document: each variant says its condition.
     pub fn read(bytes: &[u8]) -> Result<Document, DocumentError> {
         let (header, data) = split(bytes)?;
-        let mut header = parse(header).map_err(DocumentError::Header)?;
-        let Value::Object(entries) = &mut header else {
+        let Value::Object(mut entries) = parse(header).map_err(DocumentError::Header)? else {
             return Err(DocumentError::Header("it is no JSON object".into()));
         };
         let metadata = entries.shift_remove("__metadata__");
@@ -177,12 +177,12 @@ struct Info {
     data_offsets: (u64, u64),
 }
 
-fn read_tensors(entries: &Map<String, Value>, data: &[u8]) -> Result<Tensors, DocumentError> {
-    let read_info = |(name, entry): (&String, &Value)| match Info::deserialize(entry) {
-        Ok(info) => Ok((name.clone(), info)),
-        Err(error) => Err(DocumentError::Entry { tensor: one_line(name), reason: one_line(&error.to_string()) }),
+fn read_tensors(entries: Map<String, Value>, data: &[u8]) -> Result<Tensors, DocumentError> {
+    let read_info = |(name, entry): (String, Value)| match Info::deserialize(&entry) {
+        Ok(info) => Ok((name, info)),
+        Err(error) => Err(DocumentError::Entry { tensor: one_line(&name), reason: one_line(&error.to_string()) }),
     };
-    let mut infos: Vec<(String, Info)> = entries.iter().map(read_info).collect::<Result<_, _>>()?;
+    let mut infos: Vec<(String, Info)> = entries.into_iter().map(read_info).collect::<Result<_, _>>()?;
     infos.sort_by_key(|(_, info)| info.data_offsets);
     let mut used = 0;
     let mut tensors = Tensors::new();
@@ -314,10 +314,12 @@ impl<'de> Visitor<'de> for StrictVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some((key, Strict(value))) = map.next_entry::<String, Strict>()? {
-            if object.contains_key(&key) {
-                return Err(A::Error::custom(format!("the key {key:?} is there twice")));
-            }
-            object.insert(key, value);
+            match object.entry(key) {
+                Entry::Vacant(entry) => entry.insert(value),
+                Entry::Occupied(entry) => {
+                    return Err(A::Error::custom(format!("the key {:?} is there twice", entry.key())));
+                }
+            };
         }
         Ok(object.into())
     }

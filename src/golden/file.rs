@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::document::{Document, split, tensor_data};
-use super::message::{self, MessageError, VERSION, field};
+use super::message::{self, MessageError, VERSION, elements, field, part};
 use super::one_line;
 use crate::case::{Answer, Case, Hello, Request, Step, check_answer};
 use crate::tensor::{Tensor, Tensors};
@@ -130,15 +130,15 @@ impl GoldenFile {
         let (json, mut tensors) = (&document.metadata, document.tensors);
         message::expect_type(json, "golden").and_then(|()| message::check_version(json)).map_err(nowhere.wrap())?;
         check_hash(json, bytes)?;
-        let subject = field(json, "subject").and_then(|json: Value| message::hello_from_json(&json));
+        let subject = part(json, "subject").and_then(message::hello_from_json);
         let mut file = GoldenFile {
             provenance: field(json, "provenance").map_err(nowhere.wrap())?,
             subject: subject.map_err(|error| nowhere.unreadable(format!("`subject`: {error}")))?,
             cases: Vec::new(),
         };
         let mut names = BTreeSet::new();
-        for json in field::<Vec<Value>>(json, "cases").map_err(nowhere.wrap())? {
-            let recorded = read_case(&json, &mut tensors)?;
+        for json in elements(json, "cases").map_err(nowhere.wrap())? {
+            let recorded = read_case(json, &mut tensors)?;
             if !names.insert(recorded.case.name.clone()) {
                 return Err(Place::case(&recorded.case.name).contradictory("the file has two cases of this name"));
             }
@@ -206,7 +206,7 @@ fn read_case(json: &Value, tensors: &mut Tensors) -> Result<RecordedCase, Golden
     };
     let mut answers: Vec<Answer> = Vec::new();
     let mut asked: Option<Request> = None;
-    for (index, json) in field::<Vec<Value>>(json, "steps").map_err(place.wrap())?.iter().enumerate() {
+    for (index, json) in elements(json, "steps").map_err(place.wrap())?.iter().enumerate() {
         let place = Place { step: Some(index), ..place.clone() };
         let mut take = |side: &str| take(tensors, &format!("{}/{index}/{side}/", case.name));
         let (call, answer) = read_step(json, &mut take, &place)?;
@@ -232,11 +232,11 @@ fn read_step(
     take: &mut impl FnMut(&str) -> Tensors,
     place: &Place,
 ) -> Result<(Step, Answer), GoldenError> {
-    let part = |key: &'static str| field::<Value>(json, key).map_err(place.wrap());
+    let part = |key: &'static str| part(json, key).map_err(place.wrap());
     let within = |key: &'static str| move |error| place.unreadable(format!("`{key}`: {error}"));
-    let call = message::request_from_json(&part("request")?, take("request")).map_err(within("request"))?;
+    let call = message::request_from_json(part("request")?, take("request")).map_err(within("request"))?;
     let state = take("answer");
-    let answer = message::reply_from_json(&part("reply")?, state.clone()).map_err(within("reply"))?;
+    let answer = message::reply_from_json(part("reply")?, state.clone()).map_err(within("reply"))?;
     match state.keys().next().filter(|_| answer.tensors().is_none()) {
         None => Ok((call, answer)),
         Some(name) => Err(place.tensor("answer", name).contradictory("`unsupported` comes without tensors")),

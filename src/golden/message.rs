@@ -272,10 +272,20 @@ fn reply_type(answer: &Answer) -> &'static str {
     }
 }
 
+/// The value of `key` as it stands.
+pub(super) fn part<'a>(json: &'a Value, key: &str) -> Result<&'a Value, MessageError> {
+    json.get(key).ok_or_else(|| invalid(key, "it is missing"))
+}
+
+/// The elements of the array `key`.
+pub(super) fn elements<'a>(json: &'a Value, key: &str) -> Result<&'a [Value], MessageError> {
+    let array = part(json, key)?.as_array().map(Vec::as_slice);
+    array.ok_or_else(|| invalid(key, "it must be an array"))
+}
+
 /// The value of `key`.
 pub(super) fn field<T: DeserializeOwned>(json: &Value, key: &str) -> Result<T, MessageError> {
-    let value = json.get(key).ok_or_else(|| invalid(key, "it is missing"))?;
-    T::deserialize(value).map_err(|error| invalid(key, error.to_string()))
+    T::deserialize(part(json, key)?).map_err(|error| invalid(key, error.to_string()))
 }
 
 fn field_or_default<T: DeserializeOwned + Default>(json: &Value, key: &str) -> Result<T, MessageError> {

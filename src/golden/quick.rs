@@ -17,7 +17,7 @@ pub const QUICK_RECORDING: &str = "pytorch-2.15-cpu, quick set";
 /// use normative::conformance::verify;
 /// use normative::golden::{QUICK_RECORDING, quick};
 /// use normative::judge::Outcome;
-/// let verdicts = verify(QUICK_RECORDING, &quick());
+/// let verdicts = verify(QUICK_RECORDING, &quick(), &|_| None);
 /// assert!(verdicts.iter().all(|verdict| verdict.outcome == Outcome::Pass));
 /// ```
 pub fn quick() -> GoldenFile {

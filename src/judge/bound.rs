@@ -39,19 +39,36 @@ impl Bounds {
         &self.errors[name]
     }
 
-    /// The bound of an element whose true value is `value` and whose error before it is stored is `error`, stored in
-    /// `format`.
-    ///
-    /// ```text
-    /// in the accumulating type   B + 4η          in a narrower one   B(1 + u_out) + u_out·|z| + η
-    /// ```
-    /// with η half the smallest subnormal of the type it is stored in.
-    pub fn stored(&self, error: f64, value: f64, format: Format) -> f64 {
+    /// How errors grow where a result is stored in `format`.
+    pub fn stored(&self, format: Format) -> Stored {
+        let least = format.half_subnormal();
         if format == self.accumulator {
-            return error + 4.0 * format.half_subnormal();
+            Stored { relative: 0.0, least: 4.0 * least }
+        } else {
+            Stored { relative: format.unit_roundoff(), least }
         }
-        let u = format.unit_roundoff();
-        error * (1.0 + u) + u * value.abs() + format.half_subnormal()
+    }
+}
+
+/// What storing a result adds to its error, given the error B before.
+///
+/// ```text
+/// in the accumulating type   B + 4η          in a narrower one   B(1 + u_out) + u_out·|z| + η
+/// ```
+/// with η half the smallest subnormal of the type it is stored in.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    relative: f64,
+    least: f64,
+}
+
+impl Stored {
+    /// The bound of an element whose true value is `value` and whose error before it is stored is `error`.
+    pub fn of(&self, error: f64, value: f64) -> f64 {
+        if self.relative == 0.0 {
+            return error + self.least; // the value may be infinite
+        }
+        error * (1.0 + self.relative) + self.relative * value.abs() + self.least
     }
 }
 

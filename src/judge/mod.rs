@@ -10,7 +10,7 @@ mod expected;
 mod tests;
 mod verdict;
 
-pub use bound::{Bounds, accumulator, tracker};
+pub use bound::{Bounds, Stored, accumulator, tracker};
 pub use expected::{BoundCache, Expected, TrueTensor};
 pub use verdict::{Grade, Judgement, Outcome, Worst};
 
@@ -140,13 +140,16 @@ fn walk_elements(expected: &Tensors<TrueTensor>, answers: &Tensors, bounds: &Bou
     for (name, tensor) in expected {
         let Some(answer) = answers.get(name) else { continue };
         let format = tensor.dtype.format().expect("outputs are floating-point");
-        let largest_finite = format.max_finite();
-        for (index, (truth, &before)) in tensor.values.iter().zip(bounds.errors(name)).enumerate() {
-            let actual = answer.get(index);
+        let (largest_finite, stored) = (format.max_finite(), bounds.stored(format));
+        // The element of this tensor that is worse than all before it: index, error and bound.
+        let mut worst: Option<(usize, f64, f64)> = None;
+        let answer = answer.widened();
+        for (index, ((truth, &before), &actual)) in
+            tensor.values.iter().zip(bounds.errors(name)).zip(&*answer).enumerate()
+        {
             let value = truth.value.hi;
-            let place = || (name.clone(), unravel(index, &tensor.shape));
             let (error, bound) = if truth.is_finite() {
-                let bound = bounds.stored(before, value, format);
+                let bound = stored.of(before, value);
                 if value.abs() + bound > largest_finite {
                     continue;
                 }
@@ -168,17 +171,21 @@ fn walk_elements(expected: &Tensors<TrueTensor>, answers: &Tensors, bounds: &Bou
             } else {
                 let same = actual.is_nan() && value.is_nan() || actual == value;
                 if !same && walk.soft.is_none() {
-                    let (tensor, index) = place();
-                    walk.soft = Some(format!("{tensor}{index:?} is {actual}, expected {value}"));
+                    let index = unravel(index, &tensor.shape);
+                    walk.soft = Some(format!("{name}{index:?} is {actual}, expected {value}"));
                 }
                 continue;
             };
             let multiple = ratio(error, bound);
             if multiple > largest {
                 largest = multiple;
-                let (tensor, index) = place();
-                walk.worst = Some(Worst { tensor, index, expected: value, actual, error, bound });
+                worst = Some((index, error, bound));
             }
+        }
+        if let Some((index, error, bound)) = worst {
+            let (expected, actual) = (tensor.values[index].value.hi, answer[index]);
+            let index = unravel(index, &tensor.shape);
+            walk.worst = Some(Worst { tensor: name.clone(), index, expected, actual, error, bound });
         }
     }
     walk
@@ -188,8 +195,9 @@ fn walk_elements(expected: &Tensors<TrueTensor>, answers: &Tensors, bounds: &Bou
 fn is_exact(expected: &Tensors<TrueTensor>, answers: &Tensors) -> bool {
     expected.iter().all(|(name, tensor)| {
         let Some(answer) = answers.get(name) else { return true };
-        let mut rounded = tensor.rounded.iter().enumerate();
-        rounded.all(|(index, &value)| answer.get(index) == value || value.is_nan() && answer.get(index).is_nan())
+        let answer = answer.widened();
+        let mut pairs = tensor.rounded.iter().zip(&*answer);
+        pairs.all(|(value, actual)| actual == value || value.is_nan() && actual.is_nan())
     })
 }
 

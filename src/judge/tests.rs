@@ -72,7 +72,7 @@ fn each_law_ends_at_its_bound() {
     let truth = tensors[name].value(index).hi;
     let width = |law| {
         let bounds = bounds(&step, law);
-        bounds.stored(bounds.errors(name)[index], truth, Format::F32)
+        bounds.stored(Format::F32).of(bounds.errors(name)[index], truth)
     };
     // One unit in the last place, by which an answer can miss the end of a bound.
     let unit = f64::from(truth as f32).abs() * f64::from(f32::EPSILON);
@@ -221,11 +221,11 @@ fn other_refusals_may_give_other_reasons() {
 fn bounds_of_narrower_types_count_their_own_rounding() {
     let bounds = bounds(&ordinary(), Law::GOOD[0]);
     // In the accumulating type B + 4η; else B(1 + u) + u·|z| + η.
-    assert_eq!(bounds.stored(0.0, 3.0, Format::F32), 4.0 * 0.5_f64.powi(150));
-    assert_eq!(bounds.stored(0.25, 3.0, Format::F32), 0.25);
+    assert_eq!(bounds.stored(Format::F32).of(0.0, 3.0), 4.0 * 0.5_f64.powi(150));
+    assert_eq!(bounds.stored(Format::F32).of(0.25, 3.0), 0.25);
     let (u, smallest) = (0.5_f64.powi(11), 0.5_f64.powi(25));
-    assert_eq!(bounds.stored(0.25, -3.0, Format::F16), 0.25 * (1.0 + u) + u * 3.0 + smallest);
-    assert_eq!(bounds.stored(0.0, 0.0, Format::F16), smallest);
+    assert_eq!(bounds.stored(Format::F16).of(0.25, -3.0), 0.25 * (1.0 + u) + u * 3.0 + smallest);
+    assert_eq!(bounds.stored(Format::F16).of(0.0, 0.0), smallest);
 }
 
 #[test]

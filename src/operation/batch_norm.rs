@@ -13,11 +13,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::normalization::{check_dtypes, check_vectors, factor};
+use super::normalization::{check_dtypes, check_vectors, factor, moves, normalizes_by_batch};
 use super::{
-    Call, Definition, Dialect, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
-    Updates, json_float,
+    BesselCount, Call, Definition, Dialect, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Signature, Source, Updates, json_float,
 };
+use crate::arithmetic::Factor;
 
 /// Batch norm's hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,9 +55,13 @@ impl Definition for BatchNorm {
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
         let shape = call.tensors["input"].shape.as_slice();
         self.check_rank(shape).map_err(|refusal| Refused { refusal, num_batches_tracked: call.num_batches_tracked })?;
-        let counts = call.mode == Mode::Train && !rule.counter_frozen;
+        let counts = match rule.updates {
+            _ if call.mode == Mode::Eval || rule.counter_frozen => 0,
+            Updates::Twice => 2,
+            _ => 1,
+        };
         // A counter at its end wraps round, as PyTorch's does.
-        let counted = call.num_batches_tracked.map(|batches| batches.wrapping_add(i64::from(counts)));
+        let counted = call.num_batches_tracked.map(|batches| batches.wrapping_add(counts));
         self.plan_counted(call, counted, rule).map_err(|refusal| Refused { refusal, num_batches_tracked: counted })
     }
 }
@@ -95,7 +100,7 @@ impl BatchNorm {
             }
         };
         let train = call.mode == Mode::Train;
-        let from_input = train || !running || rule.batch_statistics_in_eval;
+        let from_input = normalizes_by_batch(train, running, rule);
         // PyTorch decides by the mode, not by what the batch turns out to be.
         let training = train || !running;
         if training && self.eps <= 0.0 || self.eps < 0.0 {
@@ -105,23 +110,21 @@ impl BatchNorm {
         if channels == 0 && (call.has("weight") || call.has("running_mean")) {
             return Err(Refusal::new(RefusalKind::Empty, "no channels; expected at least one"));
         }
-        let moves = running
-            && match rule.updates {
-                Updates::InTraining => train,
-                Updates::Always => true,
-                Updates::Never => false,
-            };
-        let update = if moves { factor(self.momentum, counted, rule) } else { None };
+        let update = match rule.updates {
+            _ if !running || !moves(train, rule) => None,
+            Updates::FirstReplaces if counted == Some(1) => Some(Factor::OfNew(1.0)),
+            _ => factor(self.momentum, counted, rule),
+        };
         if train && running && self.momentum.is_none() && counted == Some(0) {
             let message = "the cumulative average over num_batches_tracked = 0 batches divides by zero";
             return Err(Refusal::new(RefusalKind::Parameter, message));
         }
         let too_few = match rule.one_value {
-            OneValue::Refused => batch * length == 1,
+            OneValue::Refused | OneValue::RefusedInEvaluation => batch * length == 1,
             OneValue::Accepted => false,
             OneValue::EveryBatchOfOneRefused => batch == 1,
         };
-        if training && too_few {
+        if too_few && (training || rule.one_value == OneValue::RefusedInEvaluation) {
             let message = format!("one value per channel in training, input {shape:?}; expected more than one");
             return Err(Refusal::new(RefusalKind::TooFewValues, message));
         }
@@ -136,7 +139,7 @@ impl BatchNorm {
             running,
             num_batches_tracked: counted,
             iterations: 0,
-            bessel_values: None,
+            bessel_values: (rule.bessel == BesselCount::Samples).then_some(batch),
         })
     }
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, check_vectors};
 use super::{
-    Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
-    json_float,
+    Call, Definition, Description, FoldingRule, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Signature, json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -72,8 +72,12 @@ impl Definition for ConvBatchNormFold {
             for position in plan.partition.positions(channel) {
                 folded[position] = folded[position] * factor;
             }
-            let shifted = if rule.folds_without_mean { given.conv_bias[channel] } else { given.shifted(channel) };
-            biases.push(shifted * factor + given.bias[channel]);
+            let folded = match rule.folding {
+                FoldingRule::AsDefined => given.shifted(channel) * factor,
+                FoldingRule::WithoutMean => given.conv_bias[channel] * factor,
+                FoldingRule::BiasUnscaled => given.conv_bias[channel] - given.mean[channel] * factor,
+            };
+            biases.push(folded + given.bias[channel]);
         }
         let mut outputs = Outputs::of(plan, folded);
         let (name, shape) = plan.outputs[1].clone();

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, check_vectors};
 use super::{
-    Call, Definition, Dialect, OneValue, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
-    Signature, Source, json_float,
+    Call, Definition, Dialect, Grouping, OneValue, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused,
+    Rule, Signature, Source, json_float,
 };
 
 /// Group norm's hyper-parameters.
@@ -69,18 +69,19 @@ impl GroupNorm {
             let message = format!("the input has shape {shape:?}; expected channels and spatial positions");
             return refuse(RefusalKind::Empty, message);
         }
-        let per_group = channels / groups;
-        if batch * per_group * length == 1 && rule.one_value != OneValue::Accepted {
+        if batch * (channels / groups) * length == 1 && rule.one_value != OneValue::Accepted {
             let message = format!("one value per group in a batch of one, input {shape:?}; expected more than one");
             return refuse(RefusalKind::TooFewValues, message);
         }
-        let parameter = match (rule.affine_per_group, rule.strided_groups) {
+        let groups = if rule.grouping == Grouping::OneGroup { 1 } else { groups };
+        let per_group = channels / groups;
+        let strided = rule.grouping == Grouping::Strided;
+        let parameter = match (rule.affine_per_group, strided) {
             (true, _) => ParameterIndex { inner_step: 1, run_step: 0, element_step: 0 },
             (false, true) => ParameterIndex { inner_step: 1, run_step: groups, element_step: 0 },
             (false, false) => ParameterIndex { inner_step: per_group, run_step: 1, element_step: 0 },
         };
-        let (inner_stride, run_stride) =
-            if rule.strided_groups { (length, groups * length) } else { (per_group * length, length) };
+        let (inner_stride, run_stride) = if strided { (length, groups * length) } else { (per_group * length, length) };
         Ok(Plan {
             partition: Partition {
                 outer: batch,

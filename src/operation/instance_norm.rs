@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::check_vectors;
 use super::{
-    Call, Definition, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source, Updates,
-    json_float, normalization,
+    Call, Definition, Grouping, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
+    Source, json_float, normalization,
 };
 
 /// Instance norm's hyper-parameters.
@@ -77,26 +77,28 @@ impl InstanceNorm {
             _ => return refuse(RefusalKind::Parameter, "send both running_mean and running_var or neither".into()),
         };
         let train = call.mode == Mode::Train;
-        let from_input = train || !running || rule.batch_statistics_in_eval;
+        let from_input = normalization::normalizes_by_batch(train, running, rule);
         if from_input && length == 1 && rule.one_value != OneValue::Accepted {
             let message = format!("one value per instance, input {shape:?}; expected more than one");
             return refuse(RefusalKind::TooFewValues, message);
         }
-        let moves = running
-            && match rule.updates {
-                Updates::InTraining => train,
-                Updates::Always => true,
-                Updates::Never => false,
-            };
         let momentum = Some(self.momentum.unwrap_or(0.0));
+        let partition = match rule.grouping {
+            Grouping::Pooled => Partition::channels(batch, channels, length),
+            _ => Partition::instances(batch, channels, length),
+        };
         Ok(Plan {
             standardizes: true,
             centred: true,
             source: if from_input { Source::Input } else { Source::Stored },
-            update: if moves { normalization::factor(momentum, None, rule) } else { None },
+            update: if running && normalization::moves(train, rule) {
+                normalization::factor(momentum, None, rule)
+            } else {
+                None
+            },
             running,
             num_batches_tracked: call.num_batches_tracked,
-            ..Plan::of_norms(Partition::instances(batch, channels, length), shape, self.eps)
+            ..Plan::of_norms(partition, shape, self.eps)
         })
     }
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::check_dtypes;
 use super::{
-    Call, Definition, Dialect, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
-    json_float,
+    Call, Definition, Dialect, Grouping, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Signature, Source, json_float,
 };
 
 /// Layer norm's hyper-parameters.
@@ -41,20 +41,21 @@ impl Definition for LayerNorm {
         }
     }
 
-    fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
+    fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
         check_dtypes(call.tensors, &["weight", "bias"])
-            .and_then(|()| plan_trailing(call, &self.normalized_shape, &["weight", "bias"], true, self.eps))
+            .and_then(|()| plan_trailing(call, &self.normalized_shape, &["weight", "bias"], self.eps, rule))
+            .map(|plan| Plan { centred: true, ..plan })
             .map_err(|refusal| Refused { refusal, num_batches_tracked: None })
     }
 }
 
-/// A plan whose groups are the trailing axes `normalized_shape`, with parameters of that shape.
+/// A plan whose groups are the trailing axes `normalized_shape`, with parameters of that shape; nothing is subtracted.
 pub(super) fn plan_trailing(
     call: &Call<'_>,
     normalized_shape: &[usize],
     parameters: &[&str],
-    centred: bool,
     eps: f64,
+    rule: &Rule,
 ) -> Result<Plan, Refusal> {
     let shape = call.tensors["input"].shape.as_slice();
     let refuse = |message: String| Err(Refusal::new(RefusalKind::Shape, message));
@@ -74,20 +75,24 @@ pub(super) fn plan_trailing(
     }
     let length: usize = normalized_shape.iter().product();
     let rows = shape[..shape.len() - normalized_shape.len()].iter().product();
+    let last = match (rule.grouping, normalized_shape) {
+        (Grouping::LastAxis, &[.., last]) if last > 0 => last,
+        _ => length,
+    };
     Ok(Plan {
         partition: Partition {
             outer: rows,
             outer_stride: length,
-            inner: 1,
-            inner_stride: length,
+            inner: length.checked_div(last).unwrap_or(1),
+            inner_stride: last,
             runs: 1,
-            run_stride: length,
-            run_length: length,
-            parameter: ParameterIndex { element_step: 1, ..ParameterIndex::default() },
+            run_stride: last,
+            run_length: last,
+            parameter: ParameterIndex { inner_step: last, run_step: 0, element_step: 1 },
         },
         outputs: vec![("output", shape.to_vec())],
         standardizes: true,
-        centred,
+        centred: false,
         eps,
         source: Source::Input,
         update: None,

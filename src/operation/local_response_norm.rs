@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
-    json_float,
+    WindowRule, json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -131,21 +131,32 @@ impl Window {
     }
 
     /// The channels of the window around `channel` that are there.
-    fn channels(self, channel: usize, channels: usize, rule: &Rule) -> std::ops::Range<usize> {
-        let (size, channel) = (self.size as usize, channel);
-        let (left, right) = if rule.window_right { ((size - 1) / 2, size / 2) } else { (size / 2, (size - 1) / 2) };
+    fn channels(self, channel: usize, channels: usize, samples: usize, rule: &Rule) -> std::ops::Range<usize> {
+        let size = self.size as usize;
+        let (left, right) = match rule.window {
+            WindowRule::OfBatch if channel >= samples => return 0..0,
+            WindowRule::Right => ((size - 1) / 2, size / 2),
+            _ => (size / 2, (size - 1) / 2),
+        };
         channel.saturating_sub(left)..channel.saturating_add(right).saturating_add(1).min(channels)
     }
 
+    /// Channel 0, where it stays in a window that has left it.
+    fn kept(window: &std::ops::Range<usize>, rule: &Rule) -> Option<usize> {
+        (rule.window == WindowRule::FirstChannelStays && window.start > 0).then_some(0)
+    }
+
     /// d_c for each channel of a line.
-    fn divisors<A: Arithmetic>(self, arithmetic: &A, x: &[A::Real], rule: &Rule) -> Vec<A::Real> {
+    fn divisors<A: Arithmetic>(self, arithmetic: &A, x: &[A::Real], samples: usize, rule: &Rule) -> Vec<A::Real> {
         let squares: Vec<A::Real> = x.iter().map(|&x| x * x).collect();
         let (alpha, k) = (arithmetic.parameter(self.alpha), arithmetic.parameter(self.k));
         let divisor = |channel| {
-            let window = self.channels(channel, x.len(), rule);
-            let count = if rule.window_present { window.len() as f64 } else { self.size as f64 };
+            let window = self.channels(channel, x.len(), samples, rule);
+            let kept = Window::kept(&window, rule);
+            let count = if rule.window == WindowRule::Present { window.len() as f64 } else { self.size as f64 };
             let sum = A::Real::sum(squares[window].iter().copied());
-            let mean = if rule.alpha_undivided { sum } else { sum / A::Real::constant(count) };
+            let sum = kept.map_or(sum, |kept| sum + squares[kept]);
+            let mean = if rule.window == WindowRule::Undivided { sum } else { sum / A::Real::constant(count) };
             k + alpha * mean
         };
         (0..x.len()).map(divisor).collect()
@@ -163,7 +174,9 @@ impl Window {
         for group in 0..groups(plan, &input) {
             let positions = plan.partition.positions(group);
             let x: Vec<A::Real> = positions.iter().map(|&position| input[position]).collect();
-            for ((position, &x), divisor) in positions.into_iter().zip(&x).zip(self.divisors(arithmetic, &x, rule)) {
+            for ((position, &x), divisor) in
+                positions.into_iter().zip(&x).zip(self.divisors(arithmetic, &x, plan.partition.outer, rule))
+            {
                 output[position] = x / divisor.powf(self.beta);
             }
         }
@@ -183,13 +196,15 @@ impl Window {
         for group in 0..groups(plan, &input) {
             let positions = plan.partition.positions(group);
             let x: Vec<A::Real> = positions.iter().map(|&position| input[position]).collect();
-            let divisors = self.divisors(arithmetic, &x, rule);
+            let divisors = self.divisors(arithmetic, &x, plan.partition.outer, rule);
             let direct: Vec<A::Real> =
                 positions.iter().zip(&divisors).map(|(&p, d)| gradient[p] / d.powf(self.beta)).collect();
             let through: Vec<A::Real> = direct.iter().zip(&x).zip(&divisors).map(|((&g, &x), &d)| g * x / d).collect();
             let mut terms = vec![Vec::new(); x.len()];
             for (channel, &term) in through.iter().enumerate() {
-                for other in self.channels(channel, x.len(), rule) {
+                let window = self.channels(channel, x.len(), plan.partition.outer, rule);
+                let kept = Window::kept(&window, rule);
+                for other in window.chain(kept) {
                     terms[other].push(term);
                 }
             }

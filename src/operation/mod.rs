@@ -13,6 +13,7 @@ mod group_norm;
 mod instance_norm;
 mod layer_norm;
 mod local_response_norm;
+mod mistakes;
 pub(crate) mod normalization;
 mod normalize;
 mod norms;
@@ -39,7 +40,10 @@ pub use normalize::Normalize;
 pub use partition::{ParameterIndex, Partition};
 pub use renorm::Renorm;
 pub use rms_norm::RmsNorm;
-pub use rule::{GradientRule, MomentumSense, OneValue, Rule, Updates};
+pub use rule::{
+    BesselCount, Centring, Cumulative, Elements, EpsValue, FoldingRule, GradientRule, Grouping, IterationRule,
+    MomentumSense, NormRule, OneValue, Rule, TrainingStatistics, Updates, WeightReading, WindowRule,
+};
 pub use spectral_norm::SpectralNorm;
 pub use sync_batch_norm::SyncBatchNorm;
 pub use weight_norm::WeightNorm;

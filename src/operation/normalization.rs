@@ -8,7 +8,11 @@
 //! ```
 //! Which elements make a group is the [`Partition`]; all else that an operation may choose is its [`Rule`].
 
-use super::{Description, GradientRule, MomentumSense, Partition, Refusal, RefusalKind, Rule};
+use super::mistakes::{elements_seen, first_half, normalize_by, put_means_back};
+use super::{
+    Centring, Cumulative, Description, GradientRule, MomentumSense, Partition, Refusal, RefusalKind, Rule,
+    TrainingStatistics, Updates,
+};
 use crate::arithmetic::{Arithmetic, DataType, Factor, Group, Parameter, Real, Runs, bessel};
 use crate::tensor::Tensors;
 
@@ -108,21 +112,21 @@ pub(crate) fn forward<A: Arithmetic>(
 
     // Without elements there are no statistics: nothing is normalized, nothing moves.
     let groups = if input.is_empty() { 0 } else { partition.groups() };
+    let moments = |runs: Runs| arithmetic.moments(Group::new(input, runs), plan.centred);
     let current: Vec<A::Moments> = if plan.source == Source::Input || plan.update.is_some() {
-        let moments =
-            |group| arithmetic.moments(Group::new(input, statistics_of(plan, group, input.len(), rule)), plan.centred);
-        (0..groups).map(moments).collect()
+        (0..groups).map(|group| moments(elements_seen(plan, group, input.len(), rule.elements))).collect()
     } else {
         Vec::new()
     };
-    let scalings: Vec<A::Scaling> = match plan.source {
-        Source::Input => current.iter().map(|moments| arithmetic.scaling(moments, &scale)).collect(),
+    let stored: Vec<A::Moments> = match plan.source {
+        Source::Input => Vec::new(),
         Source::Stored => {
             let (mean, variance) = running();
-            let stored = mean.iter().zip(variance).map(|(&mean, &variance)| arithmetic.stored(mean, variance));
-            stored.map(|moments| arithmetic.scaling(&moments, &scale)).collect()
+            mean.iter().zip(variance).map(|(&mean, &variance)| arithmetic.stored(mean, variance)).collect()
         }
     };
+    let normalizing = if plan.source == Source::Input { &current } else { &stored };
+    let scalings: Vec<A::Scaling> = normalizing.iter().map(|moments| arithmetic.scaling(moments, &scale)).collect();
 
     let mut outputs = Tensors::new();
     let mut output: Vec<A::Real> = input.iter().map(|&x| arithmetic.keep(x)).collect();
@@ -144,15 +148,26 @@ pub(crate) fn forward<A: Arithmetic>(
             arithmetic.rescale(run, scaling, parameter("weight"), parameter("bias"), out);
         }
     }
-    outputs.insert("output".into(), Output { shape: plan.outputs[0].1.clone(), values: output });
+    if rule.centring == Centring::Kept && plan.centred {
+        put_means_back(arithmetic, plan, tensors, (normalizing, &scalings), &mut output);
+    }
 
     if plan.running {
         let (mean, variance) = running();
-        let (mean, variance) = moved(arithmetic, plan, &current, mean, variance, rule);
+        let averaged = if rule.running_of_first_half && plan.update.is_some() {
+            (0..groups).map(|group| moments(first_half(plan, group))).collect()
+        } else {
+            current
+        };
+        let (mean, variance) = moved(arithmetic, plan, &averaged, mean, variance, rule);
+        if rule.training == TrainingStatistics::Updated && plan.update.is_some() {
+            normalize_by(arithmetic, plan, tensors, (&mean, &variance), &scale, &mut output);
+        }
         let shape = vec![mean.len()];
         outputs.insert("running_mean".into(), Output { shape: shape.clone(), values: mean });
         outputs.insert("running_var".into(), Output { shape, values: variance });
     }
+    outputs.insert("output".into(), Output { shape: plan.outputs[0].1.clone(), values: output });
     Outputs { tensors: outputs, num_batches_tracked: plan.num_batches_tracked }
 }
 
@@ -174,7 +189,7 @@ pub(crate) fn moved<A: Arithmetic>(
     };
     let means: Vec<_> = current.iter().map(|m| arithmetic.mean(m)).collect();
     let variance_of = |m| match plan.bessel_values {
-        None => arithmetic.variance(m, rule.running_degrees_of_freedom),
+        None => arithmetic.variance(m, u8::from(!rule.running_biased)),
         Some(values) => arithmetic.variance(m, 0) * A::Real::constant(bessel(values, 1)),
     };
     let quantity = |m| arithmetic.running_quantity(variance_of(m), rule.running, plan.eps);
@@ -271,7 +286,11 @@ pub(crate) fn backward<A: Arithmetic>(
             let total = |terms: Vec<A::Real>| {
                 let count = A::Real::constant(terms.len() as f64);
                 let sum = A::Real::sum(terms.into_iter());
-                if rule.gradient == GradientRule::Averaged { sum / count } else { sum }
+                match rule.gradient {
+                    GradientRule::Averaged => sum / count,
+                    GradientRule::WithoutParameters => A::Real::constant(0.0),
+                    _ => sum,
+                }
             };
             let values = terms.into_iter().map(total).collect();
             gradients.insert(format!("grad_{name}"), Output { shape: description.shape.clone(), values });
@@ -280,22 +299,35 @@ pub(crate) fn backward<A: Arithmetic>(
     gradients
 }
 
-/// The elements whose statistics group `group` sees: its own, unless the rule leaks.
-fn statistics_of(plan: &Plan, group: usize, elements: usize, rule: &Rule) -> Runs {
-    let runs = plan.partition.group(group);
-    let end = runs.start + (runs.count - 1) * runs.stride + runs.length;
-    if rule.leaks && end < elements { Runs { start: runs.start + 1, ..runs } } else { runs }
+/// Whether a call normalizes with the statistics of its own batch.
+pub(super) fn normalizes_by_batch(train: bool, running: bool, rule: &Rule) -> bool {
+    let in_training = train && rule.training != TrainingStatistics::Running;
+    in_training || !running || !train && rule.batch_statistics_in_eval
+}
+
+/// Whether the running statistics move.
+pub(super) fn moves(train: bool, rule: &Rule) -> bool {
+    match rule.updates {
+        Updates::InTraining | Updates::Twice | Updates::FirstReplaces => train,
+        Updates::Always => true,
+        Updates::Never => false,
+    }
 }
 
 /// The weight of the new value for a momentum, `None` being the cumulative average over `batches`.
 pub(super) fn factor(momentum: Option<f64>, batches: Option<i64>, rule: &Rule) -> Option<Factor> {
-    match (momentum, batches) {
-        (Some(momentum), _) => Some(match rule.momentum {
+    match (momentum, batches, rule.cumulative) {
+        (Some(momentum), ..) if rule.updates == Updates::Twice => Some(Factor::OfNew(momentum * (2.0 - momentum))),
+        (Some(momentum), ..) => Some(match rule.momentum {
             MomentumSense::OfNew => Factor::OfNew(momentum),
             MomentumSense::OfOld => Factor::OfOld(momentum),
         }),
-        (None, Some(batches)) => Some(Factor::Reciprocal(batches.wrapping_add(rule.cumulative_offset))),
-        (None, None) => None,
+        (None, _, Cumulative::DefaultMomentum) => Some(Factor::OfNew(0.1)),
+        (None, Some(batches), _) if rule.updates == Updates::Twice => Some(Factor::OfNew(2.0 / batches as f64)),
+        (None, Some(batches), cumulative) => {
+            Some(Factor::Reciprocal(batches.wrapping_add(i64::from(cumulative == Cumulative::OneTooMany))))
+        }
+        (None, None, _) => None,
     }
 }
 

@@ -10,7 +10,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::norms::{axis, norm, norm_gradient};
-use super::{Call, Definition, Description, Output, Outputs, Partition, Plan, Refused, Rule, Signature, json_float};
+use super::{
+    Call, Definition, Description, GradientRule, NormRule, Output, Outputs, Partition, Plan, Refused, Rule, Signature,
+    json_float,
+};
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
 
@@ -76,7 +79,7 @@ impl Definition for Normalize {
         plan: &Plan,
         tensors: &Tensors<Vec<A::Input>>,
         shapes: &Tensors<Description>,
-        _rule: &Rule,
+        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let (input, seed) = (keep("input"), keep("grad_output.output"));
@@ -94,7 +97,8 @@ impl Definition for Normalize {
             }
             let along = A::Real::sum(g.iter().zip(&x).map(|(&g, &x)| g * x)) / (norm * norm);
             for ((&position, g), slope) in positions.iter().zip(g).zip(norm_gradient(&x, self.p, norm)) {
-                gradient[position] = g / norm - along * slope;
+                let constant = rule.gradient == GradientRule::StatisticsConstant;
+                gradient[position] = if constant { g / norm } else { g / norm - along * slope };
             }
         }
         Tensors::from([("grad_input".into(), Output { shape: shapes["input"].shape.clone(), values: gradient })])
@@ -103,7 +107,10 @@ impl Definition for Normalize {
 
 impl Normalize {
     fn divisor<R: Real>(&self, norm: R, eps: R, rule: &Rule) -> R {
-        let norm = if rule.norm_squared { norm * norm } else { norm };
-        if rule.eps_added { norm + eps } else { norm.max(eps) }
+        match rule.norm {
+            NormRule::EpsAdded => norm + eps,
+            NormRule::Squared => (norm * norm).max(eps),
+            _ => norm.max(eps),
+        }
     }
 }

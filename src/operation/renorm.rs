@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::norms::{axis, norm, norm_gradient};
 use super::{
-    Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
-    json_float,
+    Call, Definition, Description, GradientRule, NormRule, Output, Outputs, Partition, Plan, Refusal, RefusalKind,
+    Refused, Rule, Signature, json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -46,7 +46,7 @@ impl Definition for Renorm {
         }
     }
 
-    fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
+    fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
         let shape = call.tensors["input"].shape.as_slice();
         let refuse = |kind, message: String| Err(Refused::uncounted(Refusal::new(kind, message)));
         if shape.len() < 2 {
@@ -59,7 +59,11 @@ impl Definition for Renorm {
         if self.maxnorm < 0.0 {
             return refuse(RefusalKind::Parameter, format!("maxnorm is {}; expected 0 or more", self.maxnorm));
         }
-        Ok(Plan::of_norms(Partition::slices(shape, axis), shape, 0.0))
+        let partition = match rule.norm {
+            NormRule::Along => Partition::lines(shape, axis),
+            _ => Partition::slices(shape, axis),
+        };
+        Ok(Plan::of_norms(partition, shape, 0.0))
     }
 
     fn forward<A: Arithmetic>(
@@ -75,7 +79,7 @@ impl Definition for Renorm {
             let positions = plan.partition.positions(group);
             let x: Vec<A::Real> = positions.iter().map(|&position| input[position]).collect();
             let norm = norm(&x, self.p);
-            if norm.value() > self.maxnorm || rule.renorms_all {
+            if norm.value() > self.maxnorm || rule.norm == NormRule::WithinLimit {
                 let factor = arithmetic.parameter(self.maxnorm) / (norm + arithmetic.parameter(GUARD));
                 positions.into_iter().for_each(|position| output[position] = output[position] * factor);
             }
@@ -89,7 +93,7 @@ impl Definition for Renorm {
         plan: &Plan,
         tensors: &Tensors<Vec<A::Input>>,
         shapes: &Tensors<Description>,
-        _rule: &Rule,
+        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let (input, mut gradient) = (keep("input"), keep("grad_output.output"));
@@ -103,7 +107,9 @@ impl Definition for Renorm {
                 let along = A::Real::sum(positions.iter().zip(&x).map(|(&position, &x)| gradient[position] * x));
                 let along = factor / guarded * along;
                 for (position, slope) in positions.into_iter().zip(norm_gradient(&x, self.p, norm)) {
-                    gradient[position] = factor * gradient[position] - along * slope;
+                    let direct = factor * gradient[position];
+                    let constant = rule.gradient == GradientRule::StatisticsConstant;
+                    gradient[position] = if constant { direct } else { direct - along * slope };
                 }
             }
         }

@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::layer_norm::plan_trailing;
-use super::{Call, Definition, Dialect, Plan, Refused, Rule, Signature, json_float};
+use super::{Call, Centring, Definition, Dialect, Plan, Refused, Rule, Signature, json_float};
 use crate::arithmetic::DataType;
 
 /// RMS norm's hyper-parameters.
@@ -40,12 +40,13 @@ impl Definition for RmsNorm {
         }
     }
 
-    fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
+    fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
         let machine_epsilon = match call.tensors["input"].dtype {
             DataType::F64 => f64::EPSILON,
             _ => f64::from(f32::EPSILON),
         };
-        plan_trailing(call, &self.normalized_shape, &["weight"], false, self.eps.unwrap_or(machine_epsilon))
+        plan_trailing(call, &self.normalized_shape, &["weight"], self.eps.unwrap_or(machine_epsilon), rule)
+            .map(|plan| Plan { centred: rule.centring == Centring::Subtracted, ..plan })
             .map_err(|refusal| Refused { refusal, num_batches_tracked: None })
     }
 }

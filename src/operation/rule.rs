@@ -1,74 +1,244 @@
 //! What an operation chose, where it could have chosen otherwise. A planted bug is an edited rule.
+//!
+//! Each enum is one decision: its default is PyTorch's, every other value is some real layer's, or a bug that some real
+//! layer had.
 
-use crate::arithmetic::{EpsPlace, RunningQuantity, Scale};
+use crate::arithmetic::{EpsPlace, Format, RunningQuantity, Scale};
 
 /// The choices of a normalization layer and of its momentum update.
 ///
-/// [`Rule::default`] is PyTorch's. Every other value is some real layer's, or a bug that some real layer had.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// [`Rule::default`] is PyTorch's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rule {
     /// The variance that normalizes is divided by n − this (0: biased).
     pub degrees_of_freedom: u8,
+    /// Which eps is added.
+    pub eps: EpsValue,
     /// Where eps stands.
     pub eps_place: EpsPlace,
-    /// eps is replaced by `eps_factor · eps^eps_power` (1 and 1 leave it).
-    pub eps_factor: f64,
-    /// See `eps_factor`.
-    pub eps_power: i32,
     /// 1/σ is wrong by this relative amount.
     pub scale_error: f64,
-    /// Groups are every G-th channel rather than neighbouring ones.
-    pub strided_groups: bool,
+    /// Whether the mean is subtracted.
+    pub centring: Centring,
+    /// Which elements make a group.
+    pub grouping: Grouping,
+    /// Which elements a group's statistics see.
+    pub elements: Elements,
     /// Weight and bias are indexed by group rather than by channel.
     pub affine_per_group: bool,
-    /// Each group's statistics see the first value of the next group instead of its own.
-    pub leaks: bool,
+    /// What is taken for the weight, where groups are standardized.
+    pub weight: WeightReading,
     /// The normalized value is clipped to ± this.
     pub clip: Option<f64>,
     /// NaN in the output becomes 0.
     pub replaces_nan: bool,
-    /// What one value a group does in training.
+    /// What one value a group does.
     pub one_value: OneValue,
-    /// Which of old and new the momentum weighs.
-    pub momentum: MomentumSense,
-    /// The running variance's samples are divided by n − this (1: Bessel's correction).
-    pub running_degrees_of_freedom: u8,
-    /// What is averaged in `running_var`.
-    pub running: RunningQuantity,
-    /// When the running statistics move.
-    pub updates: Updates,
+    /// What normalizes in training.
+    pub training: TrainingStatistics,
     /// Evaluation normalizes with the batch's statistics.
     pub batch_statistics_in_eval: bool,
+    /// Which of old and new the momentum weighs.
+    pub momentum: MomentumSense,
+    /// What a missing momentum means.
+    pub cumulative: Cumulative,
+    /// The running variance averages biased variances.
+    pub running_biased: bool,
+    /// The values that Bessel's correction of the running variance counts.
+    pub bessel: BesselCount,
+    /// What is averaged in `running_var`.
+    pub running: RunningQuantity,
+    /// The running statistics see the first half of the batch's samples alone.
+    pub running_of_first_half: bool,
+    /// When the running statistics move.
+    pub updates: Updates,
     /// `num_batches_tracked` never moves.
     pub counter_frozen: bool,
-    /// The cumulative average divides by the number of batches plus this.
-    pub cumulative_offset: i64,
-    /// Bessel's correction counts one worker's values instead of all workers'.
-    pub local_bessel: bool,
     /// What the backward pass leaves out.
     pub gradient: GradientRule,
     /// What the gradient leaves out that a double backward differentiates, if not what the backward pass does.
     pub second_gradient: Option<GradientRule>,
-    /// The window of a local response norm of even size is longer to the right.
-    pub window_right: bool,
-    /// A local response norm's sum is divided by the channels that are there instead of by the window's size.
-    pub window_present: bool,
-    /// alpha is not divided by the window's size.
-    pub alpha_undivided: bool,
-    /// eps is added to a norm instead of being its lower limit.
-    pub eps_added: bool,
-    /// Norms are those of the whole tensor.
-    pub whole_norm: bool,
-    /// A norm lacks its root.
-    pub norm_squared: bool,
-    /// Rows within the limit of a renorm are scaled too.
-    pub renorms_all: bool,
-    /// A power iteration starts with v.
-    pub v_first: bool,
-    /// No power iteration is made in training.
-    pub no_iteration: bool,
-    /// Folding forgets the running mean.
-    pub folds_without_mean: bool,
+    /// The windows of a local response norm.
+    pub window: WindowRule,
+    /// The norm that vectors are divided by.
+    pub norm: NormRule,
+    /// The power iterations of spectral norm.
+    pub iteration: IterationRule,
+    /// How a batch norm is folded into a convolution.
+    pub folding: FoldingRule,
+}
+
+impl Rule {
+    /// How σ follows from the variance, for an operation's eps.
+    pub fn scale(&self, eps: f64) -> Scale {
+        Scale {
+            eps: self.eps.of(eps),
+            eps_place: self.eps_place,
+            degrees_of_freedom: self.degrees_of_freedom,
+            error: self.scale_error,
+        }
+    }
+}
+
+/// Which eps is added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EpsValue {
+    /// The one that was given.
+    #[default]
+    AsGiven,
+    /// None.
+    Dropped,
+    /// Its square.
+    Squared,
+    /// Twice as much.
+    Doubled,
+    /// What float16 makes of it: 1e-12 is 0.
+    InHalf,
+    /// At least 1e-5.
+    Raised,
+}
+
+impl EpsValue {
+    fn of(self, eps: f64) -> f64 {
+        match self {
+            EpsValue::AsGiven => eps,
+            EpsValue::Dropped => 0.0,
+            EpsValue::Squared => eps * eps,
+            EpsValue::Doubled => 2.0 * eps,
+            EpsValue::InHalf => Format::F16.round(eps),
+            EpsValue::Raised => eps.max(1e-5),
+        }
+    }
+}
+
+/// Whether the mean is subtracted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Centring {
+    /// Where the operation says so.
+    #[default]
+    AsDefined,
+    /// Nowhere, though σ is that of the deviations: x/σ.
+    Kept,
+    /// Everywhere: RMS norm becomes layer norm.
+    Subtracted,
+}
+
+/// Which elements make a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grouping {
+    /// Those of the definition.
+    #[default]
+    AsDefined,
+    /// Every G-th channel rather than neighbouring ones.
+    Strided,
+    /// All channels of a sample, whatever G.
+    OneGroup,
+    /// The last axis alone of those that are normalized.
+    LastAxis,
+    /// A channel's values in all samples rather than in one.
+    Pooled,
+}
+
+/// Which elements a group's statistics see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Elements {
+    /// The group's own.
+    #[default]
+    Own,
+    /// The first value of the next group instead of its own.
+    Shifted,
+    /// Those of the group before.
+    OfGroupBefore,
+    /// The first sixteen of each run of neighbours.
+    FirstBlock,
+}
+
+/// What is taken for the weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightReading {
+    /// The weight.
+    #[default]
+    AsGiven,
+    /// 1 more than the weight.
+    PlusOne,
+    /// 1.
+    One,
+}
+
+/// What one value a group does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OneValue {
+    /// Refused, where the layer refuses it.
+    #[default]
+    Refused,
+    /// Answered: the variance is 0.
+    Accepted,
+    /// Refused, and with it every batch of one sample, however many values a channel has.
+    EveryBatchOfOneRefused,
+    /// Refused, in evaluation too.
+    RefusedInEvaluation,
+}
+
+/// What normalizes in training, where there are running statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrainingStatistics {
+    /// The batch's statistics.
+    #[default]
+    Batch,
+    /// The running statistics before the batch.
+    Running,
+    /// The running statistics after the batch.
+    Updated,
+}
+
+/// Which of old and new the momentum m weighs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MomentumSense {
+    /// (1 − m)·old + m·new: PyTorch.
+    #[default]
+    OfNew,
+    /// m·old + (1 − m)·new: Keras, Flax, ONNX.
+    OfOld,
+}
+
+/// What a missing momentum means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cumulative {
+    /// The average of all batches.
+    #[default]
+    Average,
+    /// An average that counts one batch too many.
+    OneTooMany,
+    /// The default momentum, 0.1.
+    DefaultMomentum,
+}
+
+/// The values that Bessel's correction counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BesselCount {
+    /// All values of a channel.
+    #[default]
+    Values,
+    /// Those of one worker.
+    OneWorker,
+    /// The samples.
+    Samples,
+}
+
+/// When the running statistics move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Updates {
+    /// In training.
+    #[default]
+    InTraining,
+    /// In training and in evaluation.
+    Always,
+    /// Not at all.
+    Never,
+    /// Twice a training call.
+    Twice,
+    /// In training, but the first batch replaces them.
+    FirstReplaces,
 }
 
 /// What a backward pass leaves out.
@@ -77,7 +247,7 @@ pub enum GradientRule {
     /// Nothing.
     #[default]
     Complete,
-    /// The dependence of the statistics on the input.
+    /// The dependence of the statistics, or of a norm, on the input.
     StatisticsConstant,
     /// The mean's.
     WithoutMean,
@@ -89,85 +259,70 @@ pub enum GradientRule {
     WeightOfRawInput,
     /// The sum: parameter gradients are averages.
     Averaged,
+    /// The parameters: their gradients are 0.
+    WithoutParameters,
+    /// Nothing, but its own derivative takes the norm for a constant.
+    NormSaved,
 }
 
-impl Default for Rule {
-    fn default() -> Rule {
-        Rule {
-            degrees_of_freedom: 0,
-            eps_place: EpsPlace::InsideRoot,
-            eps_factor: 1.0,
-            eps_power: 1,
-            scale_error: 0.0,
-            strided_groups: false,
-            affine_per_group: false,
-            leaks: false,
-            clip: None,
-            replaces_nan: false,
-            one_value: OneValue::Refused,
-            momentum: MomentumSense::OfNew,
-            running_degrees_of_freedom: 1,
-            running: RunningQuantity::Variance,
-            updates: Updates::InTraining,
-            batch_statistics_in_eval: false,
-            counter_frozen: false,
-            cumulative_offset: 0,
-            local_bessel: false,
-            gradient: GradientRule::Complete,
-            second_gradient: None,
-            window_right: false,
-            window_present: false,
-            alpha_undivided: false,
-            eps_added: false,
-            whole_norm: false,
-            norm_squared: false,
-            renorms_all: false,
-            v_first: false,
-            no_iteration: false,
-            folds_without_mean: false,
-        }
-    }
+/// The windows of a local response norm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WindowRule {
+    /// Longer to the left where the size is even, divided by the size.
+    #[default]
+    AsDefined,
+    /// Longer to the right where the size is even.
+    Right,
+    /// Divided by the number of channels that are there.
+    Present,
+    /// The sum is not divided.
+    Undivided,
+    /// Channel 0 never leaves them.
+    FirstChannelStays,
+    /// Empty for the channels from the number of samples on.
+    OfBatch,
 }
 
-impl Rule {
-    /// How σ follows from the variance, for an operation's eps.
-    pub fn scale(&self, eps: f64) -> Scale {
-        Scale {
-            eps: self.eps_factor * eps.powi(self.eps_power),
-            eps_place: self.eps_place,
-            degrees_of_freedom: self.degrees_of_freedom,
-            error: self.scale_error,
-        }
-    }
+/// The norm that vectors are divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NormRule {
+    /// The one that was asked for.
+    #[default]
+    AsDefined,
+    /// With eps added to it instead of as its lower limit.
+    EpsAdded,
+    /// Without its root.
+    Squared,
+    /// That of the whole tensor.
+    Whole,
+    /// That of vectors along the axis instead of slices across it.
+    Along,
+    /// Also where it is within the limit.
+    WithinLimit,
 }
 
-/// What a training step does with one value a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OneValue {
-    /// Refused, where the layer refuses it.
-    Refused,
-    /// Answered: the variance is 0.
-    Accepted,
-    /// Refused, and with it every batch of one sample, however many values a channel has.
-    EveryBatchOfOneRefused,
+/// The power iterations of spectral norm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IterationRule {
+    /// u first, in training, kept.
+    #[default]
+    AsDefined,
+    /// v first.
+    VFirst,
+    /// None.
+    Missing,
+    /// Made, but u and v are forgotten.
+    Forgotten,
 }
 
-/// When the running statistics move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Updates {
-    /// In training.
-    InTraining,
-    /// In training and in evaluation.
-    Always,
-    /// Not at all.
-    Never,
-}
-
-/// Which of old and new the momentum m weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MomentumSense {
-    /// (1 − m)·old + m·new: PyTorch.
-    OfNew,
-    /// m·old + (1 − m)·new: Keras, Flax, ONNX.
-    OfOld,
+/// How a batch norm is folded into a convolution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FoldingRule {
+    /// (conv_bias − running_mean)·f + bias.
+    #[default]
+    AsDefined,
+    /// conv_bias·f + bias.
+    WithoutMean,
+    /// conv_bias − running_mean·f + bias.
+    BiasUnscaled,
 }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::norms::{axis, norm};
 use super::{
-    Call, Definition, Description, Mode, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
-    Signature, json_float,
+    Call, Definition, Description, GradientRule, IterationRule, Mode, Output, Outputs, Partition, Plan, Refusal,
+    RefusalKind, Refused, Rule, Signature, json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -71,7 +71,9 @@ impl Definition for SpectralNorm {
         }
         let mut plan = Plan::of_norms(partition, shape, self.eps);
         plan.iterations = match call.mode {
-            Mode::Train if !rule.no_iteration && shape.len() > 1 => self.n_power_iterations as usize,
+            Mode::Train if rule.iteration != IterationRule::Missing && shape.len() > 1 => {
+                self.n_power_iterations as usize
+            }
             _ => 0,
         };
         Ok(plan)
@@ -100,6 +102,8 @@ impl Definition for SpectralNorm {
         let (u, v) = matrix.iterate(keep("u"), keep("v"), plan, rule);
         let sigma = matrix.sigma(&u, &v);
         let mut outputs = Outputs::of(plan, input.iter().map(|&x| x / sigma).collect());
+        let forgotten = rule.iteration == IterationRule::Forgotten;
+        let (u, v) = if forgotten { (keep("u"), keep("v")) } else { (u, v) };
         for (name, values) in [("u", u), ("v", v)] {
             outputs.tensors.insert(name.into(), Output { shape: vec![values.len()], values });
         }
@@ -117,6 +121,7 @@ impl Definition for SpectralNorm {
         let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let (input, seed) = (keep("input"), keep("grad_output.output"));
         let along = A::Real::sum(seed.iter().zip(&input).map(|(&g, &w)| g * w));
+        let constant = rule.gradient == GradientRule::StatisticsConstant;
         let mut gradient = seed.clone();
         if plan.outputs[0].1.len() == 1 {
             let length = norm(&input, 2.0);
@@ -124,7 +129,7 @@ impl Definition for SpectralNorm {
             let divisor = length.max(arithmetic.parameter(self.eps));
             for (gradient, &w) in gradient.iter_mut().zip(&input) {
                 let direct = *gradient / divisor;
-                *gradient = if below { direct } else { direct - along / (length * length) * (w / length) };
+                *gradient = if below || constant { direct } else { direct - along / (length * length) * (w / length) };
             }
         } else {
             let matrix = Matrix::new(plan, &input);
@@ -133,7 +138,8 @@ impl Definition for SpectralNorm {
             let along = along / (sigma * sigma);
             for (row, positions) in matrix.rows.iter().enumerate() {
                 for (column, &position) in positions.iter().enumerate() {
-                    gradient[position] = seed[position] / sigma - along * (u[row] * v[column]);
+                    let direct = seed[position] / sigma;
+                    gradient[position] = if constant { direct } else { direct - along * (u[row] * v[column]) };
                 }
             }
         }
@@ -173,7 +179,7 @@ impl<'a, R: Real> Matrix<'a, R> {
             x.into_iter().map(|x| x / length).collect::<Vec<R>>()
         };
         for _ in 0..plan.iterations {
-            if rule.v_first {
+            if rule.iteration == IterationRule::VFirst {
                 v = unit(self.transposed_times(&u));
                 u = unit(self.times(&v));
             } else {

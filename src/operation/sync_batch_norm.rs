@@ -10,7 +10,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BatchNorm, Call, Definition, Dialect, Plan, Refusal, RefusalKind, Refused, Rule, Signature, json_float};
+use super::{
+    BatchNorm, BesselCount, Call, Definition, Dialect, Plan, Refusal, RefusalKind, Refused, Rule, Signature, json_float,
+};
 
 /// Synchronized batch norm's hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,7 +43,7 @@ impl Definition for SyncBatchNorm {
             return Err(Refused { refusal, num_batches_tracked: call.num_batches_tracked });
         }
         let mut plan = self.whole().plan(call, rule)?;
-        if rule.local_bessel {
+        if rule.bessel == BesselCount::OneWorker {
             let largest = self.splits.iter().copied().max().unwrap_or(0);
             plan.bessel_values = Some(largest * plan.partition.run_length);
         }

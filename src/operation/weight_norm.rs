@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::norms::{axis, norm};
 use super::{
-    Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
+    Call, Definition, Description, GradientRule, NormRule, Output, Outputs, Partition, Plan, Refusal, RefusalKind,
+    Refused, Rule, Signature,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -69,7 +70,7 @@ impl Definition for WeightNorm {
         for (group, &magnitude) in tensors["weight"].iter().enumerate() {
             let positions = plan.partition.positions(group);
             let v: Vec<A::Real> = positions.iter().map(|&position| input[position]).collect();
-            let length = if rule.whole_norm { norm(&input, 2.0) } else { norm(&v, 2.0) };
+            let length = if rule.norm == NormRule::Whole { norm(&input, 2.0) } else { norm(&v, 2.0) };
             let factor = arithmetic.keep(magnitude) / length;
             positions.into_iter().for_each(|position| output[position] = output[position] * factor);
         }
@@ -82,7 +83,7 @@ impl Definition for WeightNorm {
         plan: &Plan,
         tensors: &Tensors<Vec<A::Input>>,
         shapes: &Tensors<Description>,
-        _rule: &Rule,
+        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let (input, weight, seed) = (keep("input"), keep("weight"), keep("grad_output.output"));
@@ -91,12 +92,15 @@ impl Definition for WeightNorm {
             let positions = plan.partition.positions(group);
             let v: Vec<A::Real> = positions.iter().map(|&position| input[position]).collect();
             let norm = norm(&v, 2.0);
+            let norm = if rule.gradient == GradientRule::NormSaved { norm.held() } else { norm };
             let along = A::Real::sum(positions.iter().zip(&v).map(|(&position, &v)| seed[position] * v));
             grad_weight[group] = along / norm;
             let factor = weight[group] / norm;
             let along = along / (norm * norm);
             for (position, v) in positions.into_iter().zip(v) {
-                grad_input[position] = factor * (seed[position] - v * along);
+                let constant = rule.gradient == GradientRule::StatisticsConstant;
+                let direct = seed[position];
+                grad_input[position] = factor * if constant { direct } else { direct - v * along };
             }
         }
         let shape = |name: &str| shapes[name].shape.clone();

@@ -1,16 +1,16 @@
 //! Trying the laws on a subject: calls go out, answers come back, and each cell gets its verdict.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
 use super::setting::Setting;
 use super::trial::{Answers, Asked, Finding, Trial, cases};
-use super::{Cell, Property, cells, properties};
+use super::{Cell, Property, cells};
 use crate::arithmetic::DataType;
 use crate::case::{Answer, Case, Declared, Flag, Request, preconditions};
-use crate::conformance::{Kind, Shown, Verdict, nearest, printable};
-use crate::judge::{Expected, Outcome, judge};
+use crate::conformance::{Kind, Shown, Verdict, nearest, printable, settle_grades};
+use crate::judge::{Expected, Grade, Outcome, judge};
 use crate::subject::planted::{BUGS, Bug};
 use crate::subject::{Builtin, CaseRun, Fault, Pool};
 
@@ -72,7 +72,13 @@ fn conclude(pool: &mut Pool<'_>, cells: &[Cell], mut trials: Vec<Tried>) -> Vec<
         by_cell[tried.cell].extend(finding.as_ref().map(|finding| (tried, finding)));
     }
     let verdicts = cells.par_iter().zip(&by_cell).filter_map(|(cell, found)| verdict(cell, found, declared));
-    verdicts.collect()
+    let (mut verdicts, shown): (Vec<Verdict>, Vec<Shown>) = verdicts.unzip();
+    settle_grades(&mut verdicts);
+    // A law has no grade of its own; an unstable program is told by the grade of its answer alone.
+    for verdict in verdicts.iter_mut().filter(|verdict| verdict.grade != Some(Grade::OnePass)) {
+        verdict.grade = None;
+    }
+    verdicts.into_iter().zip(shown).collect()
 }
 
 /// A trial on its way.
@@ -221,17 +227,30 @@ fn verdict(cell: &Cell, found: &[(&Tried, &Finding)], declared: Declared) -> Opt
     verdict.flags = cell.property.flags.to_vec();
     (verdict.outcome, verdict.ratio, verdict.step) = (finding.outcome, ratio, step);
     verdict.message = printable(&finding.message);
-    if finding.outcome == Outcome::Fail {
-        name_bug(&mut verdict, &shown, declared);
+    if finding.outcome != Outcome::Fail || name_bug(&mut verdict, &shown, declared) {
+        return Some((verdict, shown));
+    }
+    // Another trial that fails may tell what this one cannot.
+    let others = found.iter().filter(|(other, finding)| finding.outcome == worst && !std::ptr::eq(*other, *tried));
+    for (other, finding) in others {
+        let (shown, step) = other.shown(finding.culprit);
+        let mut named = Verdict { step, message: printable(&finding.message), ..verdict.clone() };
+        if name_bug(&mut named, &shown, declared) {
+            return Some((named, shown));
+        }
     }
     Some((verdict, shown))
 }
 
-/// Looks for a call among those shown that is wrong by itself, that of the verdict first: it becomes the verdict's, and the
-/// planted bug that gives its answer is named.
-fn name_bug(verdict: &mut Verdict, shown: &Shown, declared: Declared) {
+/// The most wrong calls of a trial that are compared with the planted bugs' answers.
+const COMPARED: usize = 4;
+
+/// Looks for a call among those shown that is wrong by itself, that of the verdict first: the first becomes the verdict's,
+/// or the first whose answer is a planted bug's. Says whether such a bug is named.
+pub(super) fn name_bug(verdict: &mut Verdict, shown: &Shown, declared: Declared) -> bool {
     let first = verdict.step;
     let others = (0..shown.1.len()).filter(|step| *step != first);
+    let mut wrong = Vec::new();
     for step in std::iter::once(first).chain(others) {
         let Some((request, Ok(answer))) = shown.1.get(step) else { continue };
         let expected = Expected::of(&request.call);
@@ -239,17 +258,18 @@ fn name_bug(verdict: &mut Verdict, shown: &Shown, declared: Declared) {
         if judgement.outcome != Outcome::Fail {
             continue;
         }
-        let found = nearest(&request.call, &expected, answer, &judgement, &declared);
-        verdict.step = step;
-        verdict.nearest_bug = found.as_ref().map(|found| found.bug);
-        verdict.matches_bug = found.is_some_and(|found| found.matches());
-        return;
+        wrong.push(step);
+        verdict.grade = verdict.grade.max(judgement.grade);
+        if let Some(found) = nearest(&request.call, &expected, answer, &judgement, &declared) {
+            (verdict.step, verdict.nearest_bug, verdict.matches_bug) = (step, Some(found.bug), found.matches());
+            return true;
+        }
+        if wrong.len() == COMPARED {
+            break;
+        }
     }
-}
-
-/// The planted bugs that break each property in any operation, in f32, by the property's name.
-pub fn matrix(seed: u64, rounds: usize) -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-    properties().map(|property| (property.name, caught_by(property, seed, rounds))).collect()
+    verdict.step = wrong.first().copied().unwrap_or(first);
+    false
 }
 
 /// The planted bugs that break `property` in f32.

@@ -10,6 +10,7 @@
 mod check;
 mod gradient;
 mod identity;
+pub mod matrix;
 mod moments;
 mod norms;
 mod promise;
@@ -21,7 +22,7 @@ pub mod statistic;
 mod symmetry;
 mod trial;
 
-pub use check::{QUICK_ROUNDS, ROUNDS, caught_by, check, check_drawn, matrix};
+pub use check::{QUICK_ROUNDS, ROUNDS, caught_by, check, check_drawn};
 pub use promise::{Axis, Promises, Sign, promises};
 
 use crate::arithmetic::DataType;

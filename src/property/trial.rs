@@ -141,7 +141,7 @@ impl Asked<'_> {
         let tensor = &tensors[name];
         let format = tensor.dtype.format().expect("outputs are floating-point");
         let errors = tensor.values.iter().zip(bounds.errors(name)).map(|(truth, &before)| {
-            let error = bounds.stored(before, truth.value.hi, format) + truth.radius;
+            let error = bounds.stored(format).of(before, truth.value.hi) + truth.radius;
             let beyond = !truth.is_finite() || error.is_nan() || truth.value.hi.abs() + error > format.max_finite();
             if beyond { f64::INFINITY } else { error }
         });

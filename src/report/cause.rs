@@ -67,8 +67,9 @@ impl Report {
     /// Names for each failure the planted bug that explains it and as many of the others as possible: on a single case
     /// two bugs may look the same. A bug must explain at least one failure that it alone would make large enough.
     pub(super) fn attribute(&mut self) {
+        let unexpected = |verdict: &Verdict| verdict.outcome == Outcome::Fail && verdict.known.is_none();
         let failures: Vec<usize> =
-            (0..self.verdicts.len()).filter(|&index| self.verdicts[index].outcome == Outcome::Fail).collect();
+            (0..self.verdicts.len()).filter(|&index| unexpected(&self.verdicts[index])).collect();
         let candidates: BTreeSet<&str> =
             failures.iter().filter_map(|&index| Some(self.verdicts[index].nearest_bug?.name)).collect();
         let candidates: Vec<&'static Bug> = candidates.into_iter().filter_map(Bug::from_name).collect();

@@ -37,6 +37,8 @@ pub struct Stale {
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
     entries: Vec<Entry>,
+    /// What each entry expects, and its line.
+    seen: HashSet<(String, Option<String>, usize)>,
 }
 
 impl Report {
@@ -50,18 +52,12 @@ impl Report {
             if matches!(verdict.outcome, Outcome::Pass | Outcome::Unsupported) {
                 continue;
             }
-            let tensor = verdict.worst.as_ref().map(|worst| worst.tensor.as_str());
-            let mut reason = None;
-            for expected in expectations.iter().filter(|expected| expected.covers(verdict)) {
-                if let Some(entry) = expected.list.matches(&verdict.case, tensor) {
-                    reason.get_or_insert_with(|| entry.reason.clone());
-                    draft.add(entry.clone());
-                }
-            }
-            if reason.is_none() && verdict.counts(self.strict) {
+            let entries: Vec<&Entry> = expectations.iter().filter_map(|expected| expected.entry(verdict)).collect();
+            verdict.known = entries.first().map(|entry| entry.reason.clone());
+            entries.into_iter().for_each(|entry| draft.add(entry.clone()));
+            if verdict.counts(self.strict) {
                 draft.add(entry(verdict));
             }
-            verdict.known = reason;
         }
         let stale: Vec<Stale> = expectations.iter().flat_map(|expected| expected.stale(self)).collect();
         self.stale.extend(stale);
@@ -79,10 +75,12 @@ impl Expectations {
         Ok(Expectations { list: KnownList::load(path)?, path: path.to_owned(), recordings: None, universe })
     }
 
-    /// Whether it expects this failure.
-    pub fn expects(&self, verdict: &Verdict) -> bool {
-        let tensor = verdict.worst.as_ref().map(|worst| worst.tensor.as_str());
-        self.covers(verdict) && self.list.matches(&verdict.case, tensor).is_some()
+    /// The entry that expects a verdict, if it is no pass.
+    pub fn entry(&self, verdict: &Verdict) -> Option<&Entry> {
+        if matches!(verdict.outcome, Outcome::Pass | Outcome::Unsupported) || !self.covers(verdict) {
+            return None;
+        }
+        self.list.matches(&verdict.case, verdict.worst.as_ref().map(|worst| worst.tensor.as_str()))
     }
 
     fn covers(&self, verdict: &Verdict) -> bool {
@@ -111,7 +109,7 @@ impl Expectations {
 
 impl Draft {
     fn add(&mut self, entry: Entry) {
-        if !self.entries.contains(&entry) {
+        if self.seen.insert((entry.case.clone(), entry.tensor.clone(), entry.line)) {
             self.entries.push(entry);
         }
     }

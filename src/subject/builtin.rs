@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::planted::{BUGS, Bug, Recipe, variants};
+use super::planted::{BUGS, Bug, Half, Recipe, variants};
 use super::{Fault, Hello, Subject};
-use crate::arithmetic::{Accumulator, DataType, Format, Machine, Program};
+use crate::arithmetic::{Accumulator, DataType, Format, Machine, Program, VarianceMethod};
 use crate::case::{Answer, COUNTER, Request, Step};
 use crate::judge::Expected;
-use crate::operation::{Call, Operation, Rule};
+use crate::operation::{Call, Operation, Rule, WeightReading};
 use crate::tensor::{Tensor, Tensors};
 
 /// A subject that is compiled in.
@@ -79,12 +79,16 @@ fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
             return Answer::Refused { refusal: refused.refusal, state };
         }
     };
-    let statistics = recipe.half_statistics.then(|| match step.tensors["input"].dtype() {
-        DataType::BF16 => Format::BF16,
-        _ => Format::F16,
+    let half = if step.tensors["input"].dtype() == DataType::BF16 { Format::BF16 } else { Format::F16 };
+    let machine = Machine::<T>::new(match recipe.half {
+        Half::Nothing => recipe.program,
+        Half::Statistics => Program { statistics: Some(half), ..recipe.program },
+        Half::Sums => Program { variance: VarianceMethod::Narrow(half), ..recipe.program },
     });
-    let machine = Machine::<T>::new(Program { statistics, ..recipe.program });
-    let values = step.values(T::constant);
+    let mut values = step.values(T::constant);
+    if let Some(weight) = values.get_mut("weight").filter(|_| plan.standardizes) {
+        weight.iter_mut().for_each(|weight| *weight = read(*weight, recipe.rule.weight));
+    }
     let mut outputs = step.operation.forward(&machine, &plan, &values, &recipe.rule);
     if step.gradients {
         outputs.tensors.extend(step.operation.backward(&machine, &plan, &values, &descriptions, &recipe.rule));
@@ -101,6 +105,15 @@ fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
     }
     tensors.extend(outputs.num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
     Answer::Tensors(tensors)
+}
+
+/// What a rule takes for a weight.
+fn read<T: Accumulator>(weight: T, reading: WeightReading) -> T {
+    match reading {
+        WeightReading::AsGiven => weight,
+        WeightReading::PlusOne => T::constant(1.0) + weight,
+        WeightReading::One => T::constant(1.0),
+    }
 }
 
 /// What a rule does to an output before it is stored.

@@ -284,7 +284,7 @@ impl Layer {
         let format = self.before.dtype.format().expect("a floating-point type");
         let of = |(name, tensor): (&String, &normative::judge::TrueTensor)| {
             let values = tensor.values.iter().zip(bounds.errors(name));
-            let error = values.map(|(truth, &before)| bounds.stored(before, truth.value.hi, format));
+            let error = values.map(|(truth, &before)| bounds.stored(format).of(before, truth.value.hi));
             // Where a NaN is, no bound is asked for.
             (name.clone(), error.map(|error| if error.is_finite() { error } else { 0.0 }).collect())
         };
