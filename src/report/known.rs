@@ -75,11 +75,6 @@ impl Expectations {
         Ok(Expectations { list: KnownList::load(path)?, path: path.to_owned(), recordings: None, universe })
     }
 
-    /// Whether it expects this failure.
-    pub fn expects(&self, verdict: &Verdict) -> bool {
-        self.entry(verdict).is_some()
-    }
-
     /// The entry that expects a verdict, if it is no pass.
     pub fn entry(&self, verdict: &Verdict) -> Option<&Entry> {
         if matches!(verdict.outcome, Outcome::Pass | Outcome::Unsupported) || !self.covers(verdict) {
