@@ -1,13 +1,13 @@
 //! The dialects of batch norm: each against its formula written out, and correct programs within their bounds.
 
-use normative::{Tensor, Tensors};
 use normative::arithmetic::DataType;
 use normative::case::values::Values;
 use normative::case::{Case, Declared, Step, catalogue, random};
 use normative::judge::{Expected, Outcome, judge};
 use normative::operation::{BatchNormDialect, Conventions, Mode, MomentumSense, Operation};
-use normative::subject::planted::variants;
 use normative::subject::answer_by;
+use normative::subject::planted::variants;
+use normative::{Tensor, Tensors};
 use rayon::prelude::*;
 
 /// What a dialect makes of a forward call of (N, C, L), by the book in plain loops: a second way, from the sources that the

@@ -2,14 +2,14 @@
 //! answers at random.
 
 use assert_cmd::Command;
+use normative::Tensor;
+use normative::arithmetic::DataType;
 use normative::case::values::Values;
 use normative::case::{Answer, Hello, Request};
 use normative::identify::{Identification, Options, identify};
 use normative::operation::BatchNormDialect::{self, *};
 use normative::operation::FAMILY;
 use normative::subject::{Builtin, Fault, Pool, Subject};
-use normative::Tensor;
-use normative::arithmetic::DataType;
 use serde_json::Value;
 
 fn identified(name: &str, operation: &str, dialect: BatchNormDialect) -> Identification {
@@ -121,7 +121,9 @@ fn the_arithmetic_is_seen() {
             let asked = identification.findings.iter().find(|finding| finding.question == "folded");
             let said = asked.map(|finding| finding.says.as_str());
             match folded {
-                Some(folded) => assert!(said.is_some_and(|said| said.starts_with(folded)), "{name} {operation}: {said:?}"),
+                Some(folded) => {
+                    assert!(said.is_some_and(|said| said.starts_with(folded)), "{name} {operation}: {said:?}")
+                }
                 None => assert_eq!(said, None),
             }
         }

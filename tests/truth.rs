@@ -87,8 +87,18 @@ fn steps(row: &[f64], dtype: DataType, eps: f64) -> Vec<Step> {
     let layer = Operation::LayerNorm(LayerNorm { normalized_shape: vec![count], eps, dialect });
     let rms = Operation::RmsNorm(RmsNorm { normalized_shape: vec![count], eps: Some(eps), dialect });
     let group = Operation::GroupNorm(GroupNorm { num_groups: 1, eps, dialect });
-    let batch = Operation::BatchNorm(BatchNorm { spatial_dims: Some(1), eps, momentum: Some(0.1), dialect: BatchNormDialect::Pytorch });
-    let cumulative = Operation::BatchNorm(BatchNorm { spatial_dims: Some(1), eps, momentum: None, dialect: BatchNormDialect::Pytorch });
+    let batch = Operation::BatchNorm(BatchNorm {
+        spatial_dims: Some(1),
+        eps,
+        momentum: Some(0.1),
+        dialect: BatchNormDialect::Pytorch,
+    });
+    let cumulative = Operation::BatchNorm(BatchNorm {
+        spatial_dims: Some(1),
+        eps,
+        momentum: None,
+        dialect: BatchNormDialect::Pytorch,
+    });
     let cases = [
         (layer, vec![1, count], count),
         (rms, vec![1, count], count),

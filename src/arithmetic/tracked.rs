@@ -339,8 +339,7 @@ impl Arithmetic for Tracker {
         // 1 − d̂ with a rounded decay d̂ is off by u·d, however small it is.
         let of_decay = if let Factor::OfOld(decay) = factor { decay.abs() } else { 0.0 };
         let new_weight = 4.0 * alpha + of_decay;
-        let error =
-            alpha * new.error + u * (3.0 * old.abs() * old_weight + new_weight * (new.value.abs() + new.error));
+        let error = alpha * new.error + u * (3.0 * old.abs() * old_weight + new_weight * (new.value.abs() + new.error));
         let value = (1.0 - of_new) * old + of_new * new.value;
         Tracked { value, error: error * (1.0 + 6.0 * u) * (1.0 + 1e-12), unit: u }
     }

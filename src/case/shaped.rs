@@ -1,6 +1,8 @@
 //! From groups to tensors: puts values that share statistics where an operation finds them.
 
-use crate::operation::{BatchNorm, BatchNormDialect, Dialect, GroupNorm, InstanceNorm, LayerNorm, Operation, RmsNorm, SyncBatchNorm};
+use crate::operation::{
+    BatchNorm, BatchNormDialect, Dialect, GroupNorm, InstanceNorm, LayerNorm, Operation, RmsNorm, SyncBatchNorm,
+};
 
 /// An input whose groups are known, with the sizes that fit it.
 pub(crate) struct Shaped {

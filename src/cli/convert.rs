@@ -5,8 +5,8 @@ use clap::{Args, Subcommand};
 
 use super::Stop;
 use super::output::print;
-use crate::report::Status;
 use crate::operation::MomentumSense;
+use crate::report::Status;
 use crate::simulate::momentum::{FRAMEWORKS, Framework, convert};
 
 /// Says a hyper-parameter of one framework in another's terms.

@@ -120,7 +120,8 @@ pub fn identify(pool: &mut Pool<'_>, options: &Options) -> Result<Identification
     let hello = pool.hello().clone();
     let operation = operation(&hello, options)?;
     let asked_in = dialect(&hello, &operation, options)?;
-    let dtype = DataType::FLOATS.into_iter().find(|dtype| hello.dtypes.contains(dtype)).ok_or(Unidentifiable::NoType)?;
+    let dtype =
+        DataType::FLOATS.into_iter().find(|dtype| hello.dtypes.contains(dtype)).ok_or(Unidentifiable::NoType)?;
     let mut rule = asked_in.rule();
     let mut findings = Vec::new();
     let mut narrow = Vec::new();
@@ -222,8 +223,7 @@ fn answered(question: &Question, run: &CaseRun, rule: &Rule, own: Option<Format>
         };
         steps.iter().map(of_step).fold(0.0, f64::max)
     };
-    let mut distances: Vec<(f64, &Choice)> =
-        question.choices.iter().map(|choice| (distance(choice), choice)).collect();
+    let mut distances: Vec<(f64, &Choice)> = question.choices.iter().map(|choice| (distance(choice), choice)).collect();
     distances.sort_by(|a, b| a.0.total_cmp(&b.0));
     let fits = |distance: f64| distance <= 1.0;
     // Where the case cannot tell two of them apart, the one that says nothing new.
@@ -239,7 +239,10 @@ fn answered(question: &Question, run: &CaseRun, rule: &Rule, own: Option<Format>
         (Some(choice), _) => choice.says.to_owned(),
         (None, Some(steps)) => {
             let (request, answer) = steps[0];
-            question.otherwise.and_then(|otherwise| otherwise(request, answer)).unwrap_or_else(|| "none of these".into())
+            question
+                .otherwise
+                .and_then(|otherwise| otherwise(request, answer))
+                .unwrap_or_else(|| "none of these".into())
         }
         (None, None) => match run.steps.last() {
             Some((_, Err(fault))) => format!("no answer: {fault}"),

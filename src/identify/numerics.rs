@@ -35,8 +35,12 @@ pub(super) fn cases(operation: &str, dialect: BatchNormDialect, hello: &Hello) -
         let mean = if dtype == DataType::F32 { 4096.0 } else { 67_108_864.0 };
         let mut values = Values::named("identify passes");
         let groups: Vec<Vec<f64>> = (0..8).map(|_| values.normals(32, mean, 1.0)).collect();
-        cases.push(("passes", case(ask, "passes", "32 values with a mean of thousands of deviations", &groups, 4, None)));
-        let pairs: Vec<Vec<f64>> = (0..16).map(|i| 900.0 + 13.0 * f64::from(i)).map(|c| vec![c - 0.25, c + 0.25]).collect();
+        cases.push((
+            "passes",
+            case(ask, "passes", "32 values with a mean of thousands of deviations", &groups, 4, None),
+        ));
+        let pairs: Vec<Vec<f64>> =
+            (0..16).map(|i| 900.0 + 13.0 * f64::from(i)).map(|c| vec![c - 0.25, c + 0.25]).collect();
         cases.push(("folded", case(ask, "folded", "two values ±¼ from a mean of a thousand", &pairs, 1, None)));
     }
     if let Some(dtype) = half.filter(|_| operation != "batch_norm" || dialect.conventions().affine) {
@@ -121,8 +125,10 @@ fn folded(step: &Step, rule: &Rule, output: &Tensor) -> Option<Said> {
     let Predicted::Answers(tensors, _) = Predicted::of(step, rule) else { return None };
     let unit = output.dtype().format()?.unit_roundoff();
     let elements = tensors["output"].iter().enumerate();
-    let errors = elements.map(|(index, &Element { value, .. })| (output.get(index) - value).abs() / (unit * value.abs()));
-    let largest = errors.fold(0.0, |largest: f64, error| largest.max(if error.is_nan() { f64::INFINITY } else { error }));
+    let errors =
+        elements.map(|(index, &Element { value, .. })| (output.get(index) - value).abs() / (unit * value.abs()));
+    let largest =
+        errors.fold(0.0, |largest: f64, error| largest.max(if error.is_nan() { f64::INFINITY } else { error }));
     let asks = "whether the rescaling is folded, x·r + (−μ·r)";
     let says = if largest <= DIRECT { "no: (x − μ)·r" } else { "yes: x·r + (−μ·r)" };
     Some((asks, says.to_owned(), if largest <= DIRECT { f64::INFINITY } else { largest / DIRECT }))

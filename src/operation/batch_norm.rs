@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::normalization::{check_dtypes, check_vectors, factor};
 use super::running::{Keeping, STATE};
 use super::{
-    Average, BatchNormDialect, Call, Definition, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
-    Updates, json_float,
+    Average, BatchNormDialect, Call, Definition, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Signature, Source, Updates, json_float,
 };
 use crate::arithmetic::Format;
 

@@ -103,8 +103,7 @@ pub(crate) fn moved<A: Arithmetic>(
         }
     };
     let decayed = |old: A::Input| arithmetic.keep(old) * arithmetic.parameter(decay).beside(arithmetic.keep(old));
-    for (running, hidden, batch) in
-        [("running_mean", "hidden_mean", &means), ("running_var", "hidden_var", &variances)]
+    for (running, hidden, batch) in [("running_mean", "hidden_mean", &means), ("running_var", "hidden_var", &variances)]
     {
         let Some(kept) = state(if average == Average::Debiased { hidden } else { running }) else { continue };
         let of_batch = |channel| over_samples(batch, channel, &plan.partition);

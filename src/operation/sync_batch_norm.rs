@@ -10,7 +10,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BatchNorm, BatchNormDialect, Call, Definition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, json_float};
+use super::{
+    BatchNorm, BatchNormDialect, Call, Definition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, json_float,
+};
 
 /// Synchronized batch norm's hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -16,8 +16,8 @@ use crate::arithmetic::format::power_of_two;
 use crate::arithmetic::{Real, Truth};
 use crate::case::{Flag, Step};
 use crate::operation::{
-    BatchNorm, BatchNormDialect, Dialect, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, Mode, Normalize, Operation, RmsNorm,
-    WeightNorm,
+    BatchNorm, BatchNormDialect, Dialect, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, Mode, Normalize,
+    Operation, RmsNorm, WeightNorm,
 };
 use crate::tensor::{Tensor, Tensors};
 

@@ -11,8 +11,8 @@ use crate::arithmetic::format::power_of_two;
 use crate::case::values::Values;
 use crate::case::{Layout, Step};
 use crate::operation::{
-    BatchNorm, BatchNormDialect, ConvBatchNormFold, CrossMapLrn, Dialect, FrozenBatchNorm, GroupNorm, InstanceNorm, LayerNorm,
-    LocalResponseNorm, Mode, Normalize, Operation, Renorm, RmsNorm, SpectralNorm, SyncBatchNorm, WeightNorm,
+    BatchNorm, BatchNormDialect, ConvBatchNormFold, CrossMapLrn, Dialect, FrozenBatchNorm, GroupNorm, InstanceNorm,
+    LayerNorm, LocalResponseNorm, Mode, Normalize, Operation, Renorm, RmsNorm, SpectralNorm, SyncBatchNorm, WeightNorm,
 };
 use crate::tensor::{Tensor, Tensors};
 

@@ -71,7 +71,9 @@ fn of_dialect(dialect: BatchNormDialect) -> Framework {
         Average::Debiased => "It divides by 1 − dᵗ, so the first batch counts in full.",
         Average::DebiasedWhenRead => "Evaluation divides by 1 − dᵗ, though the variance starts at 1.",
         Average::FirstReplaces => "The first batch counts in full, and training normalizes with the average.",
-        Average::Unnormalized => "It divides by the weight gathered, 1 + λ + … + λᵗ⁻¹, so the first batch counts in full.",
+        Average::Unnormalized => {
+            "It divides by the weight gathered, 1 + λ + … + λᵗ⁻¹, so the first batch counts in full."
+        }
     };
     Framework {
         name: conventions.name,

@@ -64,7 +64,8 @@ impl Of {
 
     /// The state of a new layer.
     fn fresh(self, call: Call) -> Call {
-        let variance = if matches!(self.dialect, BatchNormDialect::Haiku | BatchNormDialect::Caffe) { 0.0 } else { 1.0 };
+        let variance =
+            if matches!(self.dialect, BatchNormDialect::Haiku | BatchNormDialect::Caffe) { 0.0 } else { 1.0 };
         self.with_state(call, |name| vec![if name == "running_var" { variance } else { 0.0 }; CHANNELS], 0.0, 0)
     }
 
@@ -158,7 +159,12 @@ impl Of {
         let shape = self.shape(3, 2);
         let call = self.affine(self.used(self.call(0.75), &mut values), &mut values);
         let input = self.batch(&mut values, &shape, 0.5);
-        maker.add_both(name, "Evaluation reads the statistics as its dialect keeps them.", &[], call.input(&shape, input).step());
+        maker.add_both(
+            name,
+            "Evaluation reads the statistics as its dialect keeps them.",
+            &[],
+            call.input(&shape, input).step(),
+        );
 
         let name = self.name("eval-fresh");
         let input = self.batch(&mut Values::named(&name), &shape, 0.5);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-
 use super::Finding;
 use crate::arithmetic::DataType;
 use crate::operation::{Operation, dialects_of};
