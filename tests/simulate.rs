@@ -119,6 +119,10 @@ fn the_commands_answer() {
 
     let (status, text) = run(&["convert", "momentum", "0.1", "--from", "pytorch", "--to", "keras"]);
     assert!(status == 0 && text.starts_with("0.9\n"), "{text}");
+    let (status, text) = run(&["convert", "momentum", "0.99", "--from", "keras", "--to", "pytorch"]);
+    assert!(status == 0 && text.starts_with("0.01\n") && text.contains("the weight of the new batch"), "{text}");
+    let (status, text) = run(&["convert", "momentum", "0.999", "--from", "caffe", "--to", "equinox_batch"]);
+    assert!(status == 0 && text.starts_with("0.999\n") && text.contains("What is averaged differs too"), "{text}");
     let rescaled = ["convert", "momentum", "0.1", "--from", "pytorch", "--batch", "32", "--to-batch", "1"];
     let (status, text) = run(&rescaled);
     assert!(status == 0 && text.starts_with("0.0032871017\n") && text.contains("window in samples stays"), "{text}");

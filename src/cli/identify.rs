@@ -88,7 +88,7 @@ fn as_dialect(fit: &Fit) -> String {
 fn text(identification: &Identification, who: &str, paint: Paint) -> String {
     let Identification { operation, asked_in, dtype, findings, .. } = identification;
     let mut text =
-        format!("{}\n", paint.tone(Tone::Strong, &format!("{who}: {operation}, {}", sentence(identification))));
+        format!("{}\n", paint.tone(Tone::Strong, format!("{who}: {operation}, {}", sentence(identification))));
     let asked = asked_in.conventions().title;
     text += &format!("asked in {dtype}, with the hyper-parameters and the state of {asked}\n");
     if let Some(fit) = identification.dialect() {

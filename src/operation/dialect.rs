@@ -92,7 +92,7 @@ macro_rules! dialects {
             pub const ALL: &'static [BatchNormDialect] = &[$(BatchNormDialect::$variant),*];
 
             /// What the dialect's framework chose.
-            pub fn conventions(self) -> &'static Conventions {
+            pub const fn conventions(self) -> &'static Conventions {
                 match self {
                     $(BatchNormDialect::$variant => {
                         const CONVENTIONS: Conventions = Conventions { title: $title, $($field: $value,)* ..OF_OLD };

@@ -8,6 +8,7 @@
 //! wrong, and inputs that nobody wrote down.
 
 mod check;
+mod dialect;
 mod gradient;
 mod identity;
 mod layer;
@@ -87,6 +88,7 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
         gradient::PROPERTIES,
         repeat::PROPERTIES,
         running::PROPERTIES,
+        dialect::PROPERTIES,
     ];
     families.into_iter().flatten()
 }

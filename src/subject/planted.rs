@@ -459,20 +459,20 @@ pub const BUGS: &[Bug] = &[
         edit: |recipe| recipe.rule.debias_offset = 1,
     },
     Bug {
-        name: "pytorch_conventions",
-        flag: Flag::Dialect,
-        sentence: "it follows PyTorch's conventions whatever its dialect",
-        source: "",
-        operations: &["batch_norm"],
-        edit: |recipe| recipe.rule = Rule::default(),
-    },
-    Bug {
         name: "one_value_refused",
         flag: Flag::BatchOne,
         sentence: "it refuses one value per channel where its dialect answers",
         source: "",
         operations: &["batch_norm"],
         edit: |recipe| recipe.rule.one_value = OneValue::Refused,
+    },
+    Bug {
+        name: "pytorch_conventions",
+        flag: Flag::Dialect,
+        sentence: "it follows PyTorch's conventions whatever its dialect",
+        source: "",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule = Rule::default(),
     },
     Bug {
         name: "running_standard_deviation",
