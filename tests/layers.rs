@@ -149,9 +149,11 @@ fn by_loops(it: &Loops) -> Option<Answer> {
     match it.operation["name"].as_str()? {
         "layer_norm_2d" => output(it.norm(true, |[i, _, k]| i * l + k, |place| it.by_channel(place))),
         "pixel_norm" => output(it.norm(false, |[i, _, k]| i * l + k, |_| (1.0, 0.0))),
-        "layer_norm_1p" => output(it.norm(true, |[i, _, _]| i, |[_, j, k]| {
-            (1.0 + it.of("weight", j * l + k, 0.0), it.of("bias", j * l + k, 0.0))
-        })),
+        "layer_norm_1p" => output(it.norm(
+            true,
+            |[i, _, _]| i,
+            |[_, j, k]| (1.0 + it.of("weight", j * l + k, 0.0), it.of("bias", j * l + k, 0.0)),
+        )),
         "simple_norm" => {
             let moments = it.moments(x, true, |_| true, |[i, _, _]| i);
             output(elementwise(&|[i, j, k], x, _| {
@@ -188,25 +190,33 @@ fn by_loops(it: &Loops) -> Option<Answer> {
             }
             output(z)
         }
-        "ada_layer_norm" => output(it.norm(true, |[i, j, _]| i * c + j, |[i, _, k]| {
-            (1.0 + it.of("scale", i * l + k, 0.0), it.of("shift", i * l + k, 0.0))
-        })),
-        "ada_group_norm" => output(it.norm(true, |[i, j, _]| i * c + it.block(j), |[i, j, _]| {
-            (1.0 + it.of("scale", i * c + j, 0.0), it.of("shift", i * c + j, 0.0))
-        })),
+        "ada_layer_norm" => output(it.norm(
+            true,
+            |[i, j, _]| i * c + j,
+            |[i, _, k]| (1.0 + it.of("scale", i * l + k, 0.0), it.of("shift", i * l + k, 0.0)),
+        )),
+        "ada_group_norm" => output(it.norm(
+            true,
+            |[i, j, _]| i * c + it.block(j),
+            |[i, j, _]| (1.0 + it.of("scale", i * c + j, 0.0), it.of("shift", i * c + j, 0.0)),
+        )),
         "ada_instance_norm" => {
             let style = &it.tensors["style"];
             let length = style.len() / (n * c);
-            output(it.norm(true, |[i, j, _]| i * c + j, |[i, j, _]| {
-                let own = &style[(i * c + j) * length..][..length];
-                let mean = own.iter().sum::<f64>() / length as f64;
-                let variance = own.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / length as f64;
-                ((variance + eps).sqrt(), mean)
-            }))
+            output(it.norm(
+                true,
+                |[i, j, _]| i * c + j,
+                |[i, j, _]| {
+                    let own = &style[(i * c + j) * length..][..length];
+                    let mean = own.iter().sum::<f64>() / length as f64;
+                    let variance = own.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / length as f64;
+                    ((variance + eps).sqrt(), mean)
+                },
+            ))
         }
-        "film" => output(elementwise(&|[i, j, _], x, _| {
-            it.tensors["gamma"][i * c + j] * x + it.tensors["beta"][i * c + j]
-        })),
+        "film" => {
+            output(elementwise(&|[i, j, _], x, _| it.tensors["gamma"][i * c + j] * x + it.tensors["beta"][i * c + j]))
+        }
         "spade" | "ghost_batch_norm" | "split_batch_norm" | "masked_batch_norm" => Some(batch_like(it)),
         "weight_standardization" => output(it.norm(true, |[i, _, _]| i, |_| (1.0, 0.0))),
         "scaled_weight_standardization" => {
@@ -442,5 +452,8 @@ fn the_table_of_operations_is_that_of_the_documentation() {
     let table = String::from_utf8(output.stdout).expect("text");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
     let text = std::fs::read_to_string(path).expect("the documentation can be read");
-    assert!(table.lines().count() > 40 && text.contains(table.trim()), "docs/operations.md: normative table operations");
+    assert!(
+        table.lines().count() > 40 && text.contains(table.trim()),
+        "docs/operations.md: normative table operations"
+    );
 }

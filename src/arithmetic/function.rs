@@ -22,7 +22,8 @@ pub enum Function {
 }
 
 /// 2/√π to 107 bits.
-pub(crate) const SLOPE_OF_ERF: DoubleDouble = DoubleDouble { hi: std::f64::consts::FRAC_2_SQRT_PI, lo: 1.533545961316588e-17 };
+pub(crate) const SLOPE_OF_ERF: DoubleDouble =
+    DoubleDouble { hi: std::f64::consts::FRAC_2_SQRT_PI, lo: 1.533545961316588e-17 };
 
 impl Function {
     /// The value in binary64, within two units in the last place (four for the sigmoid).
@@ -69,7 +70,9 @@ impl Function {
         match self {
             Function::Exp => y,
             Function::Tanh => one - y * y,
-            Function::Erf => (R::constant(SLOPE_OF_ERF.hi) + R::constant(SLOPE_OF_ERF.lo)) * (-(x * x)).function(Function::Exp),
+            Function::Erf => {
+                (R::constant(SLOPE_OF_ERF.hi) + R::constant(SLOPE_OF_ERF.lo)) * (-(x * x)).function(Function::Exp)
+            }
             Function::Sigmoid => y * (one - y),
         }
     }

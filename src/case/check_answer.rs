@@ -78,9 +78,8 @@ pub(crate) fn outputs(call: &Step) -> Descriptions {
         Ok(plan) => plan.outputs,
         Err(_) => names.iter().map(|&name| (name, shape.clone())).collect(),
     };
-    let described = |(name, shape): (&str, Vec<usize>)| {
-        (name.to_owned(), Description { dtype: call.output_dtype(name), shape })
-    };
+    let described =
+        |(name, shape): (&str, Vec<usize>)| (name.to_owned(), Description { dtype: call.output_dtype(name), shape });
     outputs.into_iter().map(described).collect()
 }
 

@@ -5,9 +5,9 @@
 
 use super::values::Values;
 use crate::operation::{
-    AdaGroupNorm, AdaInstanceNorm, AdaLayerNorm, BatchRenorm, DynamicErf, DynamicTanh, EvoNormB0, EvoNormB1,
-    EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2, Film, FilterResponseNorm, GhostBatchNorm, GlobalResponseNorm,
-    LayerNorm1p, LayerNorm2d, MaskedBatchNorm, MaskedGroupNorm, MaskedLayerNorm, Mode, Operation, PixelNorm,
+    AdaGroupNorm, AdaInstanceNorm, AdaLayerNorm, BatchRenorm, DynamicErf, DynamicTanh, EvoNormB0, EvoNormB1, EvoNormB2,
+    EvoNormS0, EvoNormS1, EvoNormS2, Film, FilterResponseNorm, GhostBatchNorm, GlobalResponseNorm, LayerNorm1p,
+    LayerNorm2d, MaskedBatchNorm, MaskedGroupNorm, MaskedLayerNorm, Mode, Operation, PixelNorm,
     PreciseBatchNormStatistics, QkNorm, RmsNormGated, ScaleNorm, ScaledWeightStandardization, SimpleNorm, Spade,
     SplitBatchNorm, WeightDemodulation, WeightStandardization,
 };

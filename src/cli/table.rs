@@ -63,7 +63,8 @@ fn operations_table() -> String {
         let signature = operation.signature();
         let fields = serde_json::to_value(operation).unwrap_or_default();
         let fields: Vec<String> = fields.as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect();
-        let fields: Vec<&str> = fields.iter().map(String::as_str).filter(|&key| key != "name" && key != "dialect").collect();
+        let fields: Vec<&str> =
+            fields.iter().map(String::as_str).filter(|&key| key != "name" && key != "dialect").collect();
         let shaped = |tensor: &&str| match sketch::axes_of(name, tensor) {
             Some(axes) if *tensor != "input" => format!("`{tensor}` ({axes})"),
             _ => format!("`{tensor}`"),
@@ -83,8 +84,7 @@ fn operations_table() -> String {
             names(Operation::dialects(name)),
         ]
     };
-    let header =
-        ["operation", "hyper-parameters", "tensors in", "out", "state", "differentiable", "modes", "dialects"];
+    let header = ["operation", "hyper-parameters", "tensors in", "out", "state", "differentiable", "modes", "dialects"];
     markdown(&header, Operation::NAMES.iter().map(row).collect())
 }
 

@@ -25,7 +25,11 @@ const PARTS: usize = 64;
 /// See [`super::backward`].
 pub(super) fn backward(level: Level, plan: &Plan, tensors: &Tensors<&[f64]>) -> Tensors<Vec<f64>> {
     assert!(plan.standardizes, "only standardizing norms are evaluated");
-    assert_eq!(plan.affine, crate::operation::Affine::PLAIN, "weight and bias go by these names, and the weight is no 1 + w");
+    assert_eq!(
+        plan.affine,
+        crate::operation::Affine::PLAIN,
+        "weight and bias go by these names, and the weight is no 1 + w"
+    );
     let (input, seed) = (tensors["input"], tensors["grad_output.output"]);
     assert_eq!(input.len(), plan.outputs[0].1.iter().product::<usize>(), "the input has another length than the plan");
     assert_eq!(input.len(), seed.len(), "the gradient has another length than the output");

@@ -20,7 +20,11 @@ pub(super) const TASK: usize = 8192;
 /// See [`super::forward`].
 pub(super) fn forward(level: Level, plan: &Plan, tensors: &Tensors<&[f64]>) -> Outputs<f64> {
     assert!(plan.standardizes, "only standardizing norms are evaluated");
-    assert_eq!(plan.affine, crate::operation::Affine::PLAIN, "weight and bias go by these names, and the weight is no 1 + w");
+    assert_eq!(
+        plan.affine,
+        crate::operation::Affine::PLAIN,
+        "weight and bias go by these names, and the weight is no 1 + w"
+    );
     let input = tensors["input"];
     let shape = plan.outputs[0].1.clone();
     assert_eq!(input.len(), shape.iter().product::<usize>(), "the input has another length than the plan");

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, check_vectors, factor};
 use super::{
-    Affine, Call, Definition, Dialect, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
-    Updates, json_float,
+    Affine, Call, Definition, Dialect, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
+    Source, Updates, json_float,
 };
 
 /// Batch norm's hyper-parameters.

@@ -141,11 +141,7 @@ impl BatchRenorm {
             centred: true,
             source: if train { Source::Input } else { Source::Stored },
             update: if moves { factor(Some(self.momentum), None, rule) } else { None },
-            ..Plan::of_norms(
-                Partition::channels(batch, channels, length),
-                &call.tensors["input"].shape,
-                self.eps,
-            )
+            ..Plan::of_norms(Partition::channels(batch, channels, length), &call.tensors["input"].shape, self.eps)
         })
     }
 }

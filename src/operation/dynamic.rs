@@ -68,13 +68,7 @@ macro_rules! dynamic {
     };
 }
 
-dynamic!(
-    DynamicTanh,
-    "dynamic_tanh",
-    Function::Tanh,
-    &["weight", "bias"],
-    &["input", "alpha", "weight", "bias"]
-);
+dynamic!(DynamicTanh, "dynamic_tanh", Function::Tanh, &["weight", "bias"], &["input", "alpha", "weight", "bias"]);
 dynamic!(
     DynamicErf,
     "dynamic_erf",

@@ -357,13 +357,7 @@ struct Sample<A: Arithmetic> {
 }
 
 impl<A: Arithmetic> Sample<A> {
-    fn new(
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-        group: usize,
-    ) -> Sample<A> {
+    fn new(arithmetic: &A, plan: &Plan, tensors: &Tensors<Vec<A::Input>>, rule: &Rule, group: usize) -> Sample<A> {
         let positions = plan.partition.positions(group);
         let raw = at(&tensors["input"], &positions);
         let statistics = Statistics::new(arithmetic, &raw, plan.centred, plan, rule);

@@ -66,8 +66,7 @@ impl Definition for Film {
         shapes: &Tensors<Description>,
         rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
-        let [input, gamma, seed] =
-            ["input", "gamma", "grad_output.output"].map(|name| kept(arithmetic, tensors, name));
+        let [input, gamma, seed] = ["input", "gamma", "grad_output.output"].map(|name| kept(arithmetic, tensors, name));
         let (mut grad_input, mut grad_gamma, mut grad_beta) = (seed.clone(), sums(gamma.len()), sums(gamma.len()));
         for (index, &g) in seed.iter().enumerate() {
             let condition = condition(plan, index, rule);

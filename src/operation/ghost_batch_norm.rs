@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::normalization::{self, check_dtypes, check_vectors, factor};
 use super::values::channels_first;
 use super::{
-    Call, Definition, Mode, OneValue, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
-    Signature, Source, Updates, json_float,
+    Call, Definition, Mode, OneValue, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
+    Source, Updates, json_float,
 };
 use crate::arithmetic::{Arithmetic, Group, Real};
 use crate::tensor::Tensors;

@@ -82,8 +82,7 @@ impl Definition for GlobalResponseNorm {
         let (channels, length) = (plan.partition.inner, plan.partition.run_length);
         let (mut grad_input, mut grad_weight, mut grad_bias) = (Vec::new(), sums(channels), sums(channels));
         let size = (channels * length).max(1);
-        let (zero, one, count) =
-            (A::Real::constant(0.0), A::Real::constant(1.0), A::Real::constant(channels as f64));
+        let (zero, one, count) = (A::Real::constant(0.0), A::Real::constant(1.0), A::Real::constant(channels as f64));
         for (sample, seed) in input.chunks(size).zip(seed.chunks(size)) {
             let norms = Norms::new(arithmetic, sample, plan, rule);
             let mut through = sums(channels);

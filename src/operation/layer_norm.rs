@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::check_dtypes;
 use super::{
-    Affine, Call, Definition, Dialect, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source,
-    json_float,
+    Affine, Call, Definition, Dialect, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
+    Source, json_float,
 };
 
 /// Layer norm's hyper-parameters.

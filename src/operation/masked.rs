@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::normalization::{check_dtypes, factor};
 use super::values::{added, at, check_shapes, gradients, kept, sums};
 use super::{
-    BatchNorm, Call, Definition, Description, Dialect, GroupNorm, LayerNorm, MaskRule, Mode, OneValue, Output,
-    Outputs, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source, Updates, json_float,
+    BatchNorm, Call, Definition, Description, Dialect, GroupNorm, LayerNorm, MaskRule, Mode, OneValue, Output, Outputs,
+    Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source, Updates, json_float,
 };
 use crate::arithmetic::{Arithmetic, Group, Parameter, Real};
 use crate::tensor::Tensors;
@@ -152,13 +152,7 @@ struct Masked<A: Arithmetic> {
 }
 
 impl<A: Arithmetic> Masked<A> {
-    fn new(
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-        group: usize,
-    ) -> Masked<A> {
+    fn new(arithmetic: &A, plan: &Plan, tensors: &Tensors<Vec<A::Input>>, rule: &Rule, group: usize) -> Masked<A> {
         let positions = plan.partition.positions(group);
         let x = at(&tensors["input"], &positions);
         let mask = at(&tensors["mask"], &positions);

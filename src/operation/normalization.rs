@@ -156,8 +156,9 @@ pub(crate) fn forward<A: Arithmetic>(
     // Without elements there are no statistics: nothing is normalized, nothing moves.
     let groups = if input.is_empty() { 0 } else { partition.groups() };
     let current: Vec<A::Moments> = if plan.source == Source::Input || plan.update.is_some() {
-        let moments =
-            |group| arithmetic.moments(Group::new(input, statistics_of(plan, group, input.len(), rule)), plan.centres(rule));
+        let moments = |group| {
+            arithmetic.moments(Group::new(input, statistics_of(plan, group, input.len(), rule)), plan.centres(rule))
+        };
         (0..groups).map(moments).collect()
     } else {
         Vec::new()

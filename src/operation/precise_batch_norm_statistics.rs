@@ -89,9 +89,8 @@ impl Definition for PreciseBatchNormStatistics {
         shapes: &Tensors<Description>,
         _rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
-        let [mut gradient, of_mean, of_variance] =
-            ["input", "grad_output.running_mean", "grad_output.running_var"]
-                .map(|name| kept(arithmetic, tensors, name));
+        let [mut gradient, of_mean, of_variance] = ["input", "grad_output.running_mean", "grad_output.running_var"]
+            .map(|name| kept(arithmetic, tensors, name));
         let count = A::Real::constant(plan.partition.group_size() as f64);
         for channel in 0..plan.partition.groups() {
             let positions = plan.partition.positions(channel);

@@ -79,7 +79,8 @@ impl Definition for QkNorm {
         for (side, (_, shape)) in SIDES.iter().zip(&plan.outputs) {
             let (plan, own) = one_side(plan, side, shape, tensors, rule);
             let names = [("input", side[0]), ("weight", side[1])];
-            let described = names.into_iter().filter_map(|(name, own)| Some((name.to_owned(), shapes.get(own)?.clone())));
+            let described =
+                names.into_iter().filter_map(|(name, own)| Some((name.to_owned(), shapes.get(own)?.clone())));
             let found = normalization::backward(arithmetic, &plan, &own, &described.collect(), rule);
             for (name, own) in names {
                 let gradient = found.get(&format!("grad_{name}")).cloned();

@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::normalization::check_dtypes;
 use super::values::check_shapes;
 use super::{
-    Affine, BatchNorm, Call, Definition, Dialect, ParameterIndex, Partition, Plan, Refused, Rule, Signature,
-    json_float,
+    Affine, BatchNorm, Call, Definition, Dialect, ParameterIndex, Partition, Plan, Refused, Rule, Signature, json_float,
 };
 
 /// Its hyper-parameters.

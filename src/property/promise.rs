@@ -145,13 +145,7 @@ pub fn promises() -> &'static [Promises] {
         Promises { operation: "evo_norm_s1", ..EVOLVED },
         Promises { operation: "evo_norm_s2", ..EVOLVED },
         // Odd where the running mean is negated too; the running deviation does not scale.
-        Promises {
-            operation: "batch_renorm",
-            shift: false,
-            shift_of_channels: false,
-            degree: None,
-            ..BATCH
-        },
+        Promises { operation: "batch_renorm", shift: false, shift_of_channels: false, degree: None, ..BATCH },
         // Its outputs are statistics, not elements.
         Promises {
             operation: "precise_batch_norm_statistics",

@@ -97,7 +97,9 @@ impl Setting {
                 Role::Variance => few(&[0.5, 1.0, 4.0]),
                 Role::Slope => few(&[0.25, 0.5, 1.5]),
                 // The last position of a row is left out.
-                Role::Mask => (0..count).map(|k| if sizes[2] > 1 && k % sizes[2] == sizes[2] - 1 { 0.0 } else { 1.0 }).collect(),
+                Role::Mask => {
+                    (0..count).map(|k| if sizes[2] > 1 && k % sizes[2] == sizes[2] - 1 { 0.0 } else { 1.0 }).collect()
+                }
                 Role::Input | Role::Like => {
                     let unit = self.unit();
                     self.grid(count, unit)

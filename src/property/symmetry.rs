@@ -12,9 +12,9 @@ use super::trial::{Answers, Asked, Finding, Trial, exact};
 use super::{PERMUTING, Property, SCALABLE, SHIFTABLE, SHIFTED, SIGNED, Scope, UNMIXED};
 use crate::arithmetic::Truth;
 use crate::arithmetic::format::power_of_two;
+use crate::case::sketch::{Along, parts_along};
 use crate::case::{Flag, Step};
 use crate::judge::unravel;
-use crate::case::sketch::{Along, parts_along};
 use crate::operation::Operation;
 use crate::tensor::Tensor;
 

@@ -137,7 +137,9 @@ fn hello(name: &str) -> Hello {
         dialects: Operation::NAMES
             .iter()
             .filter(|name| Operation::dialects(name).len() > 1)
-            .map(|&name| (name.to_owned(), Operation::dialects(name).iter().map(|&dialect| dialect.to_owned()).collect()))
+            .map(|&name| {
+                (name.to_owned(), Operation::dialects(name).iter().map(|&dialect| dialect.to_owned()).collect())
+            })
             .collect(),
         options: ["gradients", "double_backward", "channels_last", "strided"].map(str::to_owned).to_vec(),
         arithmetic: None,

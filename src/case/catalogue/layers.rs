@@ -154,8 +154,7 @@ fn members(name: &str, dtype: DataType) -> Vec<Member> {
         let comment = "A large group.";
         let sizes = if pixels { [1, 2048, 1] } else { [1, 2, 1024] };
         let (topics, kind) = (&[Flag::Large], Kind::Normal(3.0, 1.0));
-        let large =
-            Member { label: "large", comment, topics, sizes, kind, affine: false, gradients: false, ..PLAIN };
+        let large = Member { label: "large", comment, topics, sizes, kind, affine: false, gradients: false, ..PLAIN };
         members.push(Member { double_backward: false, ..large });
     }
     members
@@ -325,7 +324,11 @@ fn masks(maker: &mut Maker, dtype: DataType) {
     for operation in ["masked_layer_norm", "masked_group_norm", "masked_batch_norm"] {
         for (label, keeps, comment) in [
             ("all-kept", (|_| true) as fn(usize) -> bool, "A mask that keeps everything changes nothing."),
-            ("one-kept", |k| k % 24 == 2 || k % 12 == 7 || k % 6 == 3, "Few values are kept; of one the variance is 0."),
+            (
+                "one-kept",
+                |k| k % 24 == 2 || k % 12 == 7 || k % 6 == 3,
+                "Few values are kept; of one the variance is 0.",
+            ),
             ("first-half", |k| k % 6 < 3, "The second half of each row is left out."),
         ] {
             let name = format!("{operation}-{}-{label}", short(dtype));

@@ -27,7 +27,7 @@ use super::experiment::{
     WITHIN, groups, last, samples_of,
 };
 use super::goodness::{self, Rates, Squares};
-use crate::operation::{BATCH, TORCH_FAMILY, RUNNING};
+use crate::operation::{BATCH, RUNNING, TORCH_FAMILY};
 use crate::subject::CaseRun;
 
 /// A law of many answers.
