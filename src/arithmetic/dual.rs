@@ -101,6 +101,18 @@ impl<R: Real> Real for Dual<R> {
         Dual { value, derivative: function.slope(self.value, value) * self.derivative }
     }
 
+    fn max(self, other: Dual<R>) -> Dual<R> {
+        let derivative = self.value.where_larger(other.value, self.derivative, other.derivative);
+        Dual { value: self.value.max(other.value), derivative }
+    }
+
+    fn where_larger(self, other: Dual<R>, own: Dual<R>, others: Dual<R>) -> Dual<R> {
+        Dual {
+            value: self.value.where_larger(other.value, own.value, others.value),
+            derivative: self.value.where_larger(other.value, own.derivative, others.derivative),
+        }
+    }
+
     fn step(self) -> Dual<R> {
         Dual { value: self.value.step(), derivative: R::constant(0.0) }
     }

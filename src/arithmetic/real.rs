@@ -58,6 +58,12 @@ pub trait Real:
         if self.value() >= other.value() || self.value().is_nan() { self } else { other }
     }
 
+    /// `own` where self is the larger of two numbers, `others` where the other is. An error analysis that cannot tell which
+    /// it is says so.
+    fn where_larger(self, other: Self, own: Self, others: Self) -> Self {
+        if self.value() >= other.value() || self.value().is_nan() { own } else { others }
+    }
+
     /// self − mean, where the mean is that of numbers like self: a term of its own to an error analysis.
     fn deviation(self, mean: Self) -> Self {
         self - mean

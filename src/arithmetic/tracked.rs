@@ -546,6 +546,14 @@ impl Real for Tracked {
         Tracked { error: if decided { 0.0 } else { 1.0 }, ..Tracked::constant(step_of(self.value)) }
     }
 
+    fn where_larger(self, other: Tracked, own: Tracked, others: Tracked) -> Tracked {
+        let is_own = self.value >= other.value || self.value.is_nan();
+        let (chosen, left) = if is_own { (own, others) } else { (others, own) };
+        let decided = (self.value - other.value).abs() > self.error + other.error || self.error + other.error == 0.0;
+        let apart = (chosen.value - left.value).abs() + left.error;
+        if decided { chosen } else { Tracked { error: chosen.error.max(apart), ..chosen } }
+    }
+
     fn max(self, other: Tracked) -> Tracked {
         let larger = if self.value >= other.value || self.value.is_nan() { self } else { other };
         let decided = (self.value - other.value).abs() > self.error + other.error;

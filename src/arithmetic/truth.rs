@@ -229,6 +229,15 @@ impl Real for Truth {
         Truth { value: DoubleDouble::from(step_of(self.value.hi)), radius: if decided { 0.0 } else { 1.0 } }
     }
 
+    fn where_larger(self, other: Truth, own: Truth, others: Truth) -> Truth {
+        let is_own = self.value.hi >= other.value.hi || self.value.hi.is_nan();
+        let (chosen, left) = if is_own { (own, others) } else { (others, own) };
+        let radius = self.radius + other.radius;
+        let decided = (self.value - other.value).hi.abs() > radius || radius == 0.0;
+        let apart = (chosen.value - left.value).hi.abs() * OUTWARD + left.radius;
+        if decided { chosen } else { Truth { radius: chosen.radius.max(apart), ..chosen } }
+    }
+
     fn max(self, other: Truth) -> Truth {
         let larger = if self.value.hi >= other.value.hi || self.value.hi.is_nan() { self } else { other };
         let decided = (self.value - other.value).hi.abs() > self.radius + other.radius;

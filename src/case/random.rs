@@ -89,7 +89,10 @@ fn sketched(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> 
                 continue;
             }
             let shape = part.shape(sizes);
-            let tensor = Tensor::rounded(dtype, &shape, filled(values, &part.role, shape.iter().product(), dtype));
+            // What is inside an activation stays where its tail is no subnormal.
+            let inside = part.name == "v" || part.name == "shift" && name == "dynamic_erf";
+            let role = if inside { &Role::Slope } else { &part.role };
+            let tensor = Tensor::rounded(dtype, &shape, filled(values, role, shape.iter().product(), dtype));
             tensors.insert(part.name.to_owned(), tensor);
         }
         let layout = Layout::default();
@@ -103,6 +106,11 @@ fn sketched(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> 
             let positions = plan.partition.positions(number);
             let kept = group(values, positions.len(), dtype);
             positions.into_iter().zip(kept).for_each(|(position, x)| input[position] = x);
+        }
+        if name.starts_with("evo_norm_s") || name.starts_with("dynamic_") {
+            // Within the range of an activation's tail.
+            let largest = input.iter().fold(4.0_f64, |largest, x| largest.max(x.abs()));
+            input.iter_mut().for_each(|x| *x = held(dtype, *x * 4.0 / largest));
         }
         if name.starts_with("evo_norm_b") {
             // At 0 the two branches of a maximum may meet.

@@ -15,6 +15,7 @@ const SHARP: f64 = 8.470329472543003e-22; // 2⁻⁷⁰
 
 /// What is true of a step.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "few are kept at a time, and most of them are answers")]
 pub enum Expected {
     /// The operation answers.
     Tensors {

@@ -111,7 +111,7 @@ impl RmsNormGated {
             let message = format!("{features} features have no groups of {size}; group_size must divide them");
             return Err(Refusal::new(RefusalKind::Shape, message));
         }
-        let groups = if size == 0 { 0 } else { features / size };
+        let groups = features.checked_div(size).unwrap_or(0);
         let rows: usize = shape[..shape.len() - 1].iter().product();
         Ok(Plan::of_norms(Partition::instances(rows, groups, size), shape, self.eps))
     }

@@ -78,7 +78,7 @@ const PERMUTING: Scope = Scope::Promising(|it| !it.permutes.is_empty());
 
 /// Every property.
 pub fn properties() -> impl Iterator<Item = &'static Property> {
-    let families: [&[Property]; 9] = [
+    let families: [&[Property]; 10] = [
         symmetry::PROPERTIES,
         moments::PROPERTIES,
         norms::PROPERTIES,

@@ -7,8 +7,8 @@ use crate::arithmetic::{EpsPlace, Form, Order, Program, RunningQuantity, Varianc
 use crate::case::Flag;
 use crate::operation::{
     Average, BATCH, BesselCount, CENTRED, Centring, Cumulative, Elements, EpsValue, FAMILY, FoldingRule, GradientRule,
-    Grouping, IterationRule, MaskRule, NormRule, OneValue, Operation, RUNNING, Rule, TrainingStatistics, Updates,
-    WEIGHTED, WeightReading, WindowRule,
+    Grouping, IterationRule, MaskRule, NormRule, OneValue, Operation, RUNNING, Rule, TORCH_FAMILY, TrainingStatistics,
+    Updates, WEIGHTED, WeightReading, WindowRule,
 };
 
 /// How a compiled-in subject computes.
@@ -154,6 +154,8 @@ const SCALED: &[&str] =
 /// Those that subtract a mean, the stored one too.
 const SUBTRACTING: &[&str] =
     &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "frozen_batch_norm"];
+/// Those of `torch.nn` that subtract the mean of their input.
+const TORCH_CENTRED: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm"];
 /// Those that normalize trailing axes.
 const TRAILING: &[&str] = &["layer_norm", "rms_norm"];
 const INSTANCE: &[&str] = &["instance_norm"];
@@ -327,7 +329,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::EpsValue,
         sentence: "it raises eps to 1e-5",
         source: "tensorflow/tensorflow#37768",
-        operations: FAMILY,
+        operations: TORCH_FAMILY,
         edit: |recipe| recipe.rule.eps = EpsValue::Raised,
     },
     Bug {
@@ -335,7 +337,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::EpsValue,
         sentence: "it takes a variance below 1e-6 for 0",
         source: "pytorch/pytorch#190491",
-        operations: CENTRED,
+        operations: TORCH_CENTRED,
         edit: |recipe| recipe.program.variance = VarianceMethod::CutOff,
     },
     Bug {
@@ -751,7 +753,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::ParameterGradient,
         sentence: "its weight and bias gradients are 0",
         source: "PaddlePaddle/Paddle#74149",
-        operations: FAMILY,
+        operations: WEIGHTED,
         edit: |recipe| recipe.rule.gradient = GradientRule::WithoutParameters,
     },
     Bug {
