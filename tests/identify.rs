@@ -8,7 +8,7 @@ use normative::case::values::Values;
 use normative::case::{Answer, Hello, Request};
 use normative::identify::{Identification, Options, identify};
 use normative::operation::BatchNormDialect::{self, *};
-use normative::operation::FAMILY;
+use normative::operation::TORCH_FAMILY;
 use normative::subject::{Builtin, Fault, Pool, Subject};
 use serde_json::Value;
 
@@ -132,7 +132,7 @@ fn the_arithmetic_is_seen() {
 
 #[test]
 fn the_whole_family_can_be_asked() {
-    for &operation in FAMILY {
+    for &operation in TORCH_FAMILY {
         let identification = identified("reference", operation, Pytorch);
         assert!(departures(&identification).is_empty(), "{operation}: {:?}", identification.findings);
         assert_eq!(says(&identification, "casts"), "computed in a wider type, rounded once at the end", "{operation}");
@@ -167,7 +167,7 @@ impl Subject for Random {
 
 #[test]
 fn no_dialect_fits_a_layer_at_random() {
-    for &operation in FAMILY {
+    for &operation in TORCH_FAMILY {
         for seed in 0..4 {
             let hello = Builtin::new("reference").unwrap().hello().clone();
             let mut pool = Pool::of(Box::new(Random { hello, values: Values::new(seed) }));

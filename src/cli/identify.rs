@@ -9,7 +9,7 @@ use super::output::{Colors, print, table};
 use super::{Stop, ask};
 use crate::conformance::title;
 use crate::identify::{About, Fit, Identification, Options, Unidentifiable, identify};
-use crate::operation::{BatchNormDialect, FAMILY};
+use crate::operation::{BatchNormDialect, TORCH_FAMILY};
 use crate::report::{Paint, Rows, Status, Tone, multiple};
 
 /// Works out which dialect a layer follows, from its answers alone.
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     subject: SubjectOptions,
     /// The operation [default: batch_norm, or the first of the standardizing norms that it claims].
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(FAMILY))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(TORCH_FAMILY))]
     operation: Option<String>,
     /// The dialect whose hyper-parameters and state the questions have [default: pytorch, or the first that it claims].
     #[arg(long, value_name = "NAME", value_parser = dialects())]

@@ -8,7 +8,7 @@ use crate::case::values::Values;
 use crate::case::{Step, catalogue};
 use crate::evaluate;
 use crate::judge::Expected;
-use crate::operation::{Mode, Operation, Plan};
+use crate::operation::{Dialect, Mode, Operation, Plan};
 use crate::tensor::{Tensor, Tensors};
 
 /// Levels that this machine has.
@@ -142,7 +142,8 @@ fn every_layout_is_near_the_truth() {
 fn the_catalogue_is_near_the_truth() {
     let family = ["batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm"];
     let mut compared = 0;
-    for step in catalogue::cases().iter().flat_map(|case| &case.steps) {
+    let casts = |step: &Step| matches!(&step.operation, Operation::RmsNorm(norm) if norm.dialect != Dialect::Pytorch);
+    for step in catalogue::cases().iter().flat_map(|case| &case.steps).filter(|step| !casts(step)) {
         if family.contains(&step.operation.name()) && step.tensors["input"].dtype() == DataType::F64 {
             compare(step);
             compared += 1;

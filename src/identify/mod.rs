@@ -16,7 +16,7 @@ pub use questions::{Choice, Question, questions};
 
 use crate::arithmetic::{DataType, Format};
 use crate::case::{Answer, Case, Request};
-use crate::operation::{BatchNormDialect, FAMILY, Operation, Rule};
+use crate::operation::{BatchNormDialect, Operation, Rule, TORCH_FAMILY};
 use crate::subject::{CaseRun, Fault, Hello, Pool};
 use prediction::Predicted;
 
@@ -155,11 +155,11 @@ pub fn identify(pool: &mut Pool<'_>, options: &Options) -> Result<Identification
 fn operation(hello: &Hello, options: &Options) -> Result<String, Unidentifiable> {
     let claimed = |name: &&str| hello.operations.iter().any(|other| other == name);
     let found = match &options.operation {
-        Some(name) => FAMILY.iter().copied().find(|other| other == name).filter(claimed),
-        None => FAMILY.iter().copied().find(claimed),
+        Some(name) => TORCH_FAMILY.iter().copied().find(|other| other == name).filter(claimed),
+        None => TORCH_FAMILY.iter().copied().find(claimed),
     };
     found.map(str::to_owned).ok_or_else(|| Unidentifiable::NotClaimed {
-        asked: options.operation.clone().unwrap_or_else(|| format!("any of {}", FAMILY.join(", "))),
+        asked: options.operation.clone().unwrap_or_else(|| format!("any of {}", TORCH_FAMILY.join(", "))),
         claimed: hello.operations.clone(),
     })
 }

@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn an_annotation_is_one_line_and_says_what_is_wrong() {
-        let text = annotations(&report("eps_doubled", "layer_norm-f32-eps"), 20);
+        let text = annotations(&report("eps_doubled", "rms_norm-f32-eps"), 20);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("::error title=") && lines[0].contains("%3A it adds eps twice::"), "{text}");
         assert!(lines.iter().all(|line| line.starts_with("::")), "{text}");
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_summary_has_a_snippet_for_each_kind() {
-        let summary = step_summary(&report("eps_doubled", "layer_norm-f32-eps"), "| a |", 20);
+        let summary = step_summary(&report("eps_doubled", "rms_norm-f32-eps"), "| a |", 20);
         assert!(summary.contains("as if it adds eps twice") && summary.contains("```python"), "{summary}");
     }
 }

@@ -154,6 +154,20 @@ const SCALED: &[&str] =
 /// Those that subtract a mean, the stored one too.
 const SUBTRACTING: &[&str] =
     &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm", "frozen_batch_norm"];
+/// Those whose groups have neighbouring values in memory.
+const BLOCKWISE: &[&str] = &[
+    "batch_norm",
+    "sync_batch_norm",
+    "instance_norm",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "layer_norm_1p",
+    "filter_response_norm",
+    "ada_layer_norm",
+    "ada_group_norm",
+    "weight_standardization",
+];
 /// Those of `torch.nn` that subtract the mean of their input.
 const TORCH_CENTRED: &[&str] = &["batch_norm", "sync_batch_norm", "instance_norm", "layer_norm", "group_norm"];
 /// Those that normalize trailing axes.
@@ -401,7 +415,7 @@ pub const BUGS: &[Bug] = &[
         flag: Flag::MaskedLanes,
         sentence: "its statistics see only the first sixteen of neighbouring values",
         source: "facebookresearch/xformers#785",
-        operations: FAMILY,
+        operations: BLOCKWISE,
         edit: |recipe| recipe.rule.elements = Elements::FirstBlock,
     },
     Bug {
@@ -419,14 +433,6 @@ pub const BUGS: &[Bug] = &[
         source: "tinygrad/tinygrad#807, tenstorrent/tt-metal#55438",
         operations: BESSEL,
         edit: |recipe| recipe.rule.running_biased = true,
-    },
-    Bug {
-        name: "bessel_of_samples",
-        flag: Flag::RunningVarBias,
-        sentence: "its running_var is corrected by the number of samples instead of values",
-        source: "",
-        operations: BATCH,
-        edit: |recipe| recipe.rule.bessel = BesselCount::Samples,
     },
     Bug {
         name: "unbiased_running_var",
@@ -467,6 +473,14 @@ pub const BUGS: &[Bug] = &[
         source: "",
         operations: &["batch_norm"],
         edit: |recipe| recipe.rule.one_value = OneValue::Refused,
+    },
+    Bug {
+        name: "bessel_of_samples",
+        flag: Flag::RunningVarBias,
+        sentence: "its running_var is corrected by the number of samples instead of values",
+        source: "",
+        operations: BATCH,
+        edit: |recipe| recipe.rule.bessel = BesselCount::Samples,
     },
     Bug {
         name: "pytorch_conventions",

@@ -2,7 +2,7 @@
 
 use super::super::prediction::Predicted;
 use super::*;
-use crate::operation::FAMILY;
+use crate::operation::TORCH_FAMILY;
 use crate::subject::answer_by;
 use crate::subject::planted::Recipe;
 
@@ -22,7 +22,7 @@ fn apart(question: &Question, own: &Rule, other: &Rule) -> f64 {
 /// No two choices lie near each other, in any type: eight bounds, of which a good program may use one.
 #[test]
 fn the_choices_lie_far_apart() {
-    for &operation in FAMILY {
+    for &operation in TORCH_FAMILY {
         let spoken = |dialect: &&BatchNormDialect| Operation::dialects(operation).contains(&dialect.name());
         for &dialect in BatchNormDialect::ALL.iter().filter(spoken) {
             for dtype in DataType::FLOATS {

@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn foreign_text_is_escaped_and_nothing_is_fetched() {
-        let mut report = report("eps_doubled", "layer_norm-f32-eps");
+        let mut report = report("eps_doubled", "rms_norm-f32-eps");
         report.gave_up = Some("<script>alert(1)</script> & {{ 7 * 7 }}".to_owned());
         let page = html(&report, 20);
         assert!(page.contains("&lt;script&gt;alert(1)") && !page.contains("<script>alert"), "escaped");
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_page_says_what_is_wrong() {
-        let page = html(&report("eps_doubled", "layer_norm-f32-eps"), 20);
+        let page = html(&report("eps_doubled", "rms_norm-f32-eps"), 20);
         for part in ["as if it adds eps twice", "eps_value", "<svg", "np.array", "NOT CONFORMANT"] {
             assert!(page.contains(part), "{part} is missing");
         }
