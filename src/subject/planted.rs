@@ -699,6 +699,14 @@ pub const BUGS: &[Bug] = &[
         edit: |recipe| recipe.rule.one_value = OneValue::RefusedInEvaluation,
     },
     Bug {
+        name: "cubed_inverse",
+        flag: Flag::GradientStatistics,
+        sentence: "its input gradient loses the variance's part in the underflow of 1/σ³",
+        source: "PyTorch 2.15, torch.nn.RMSNorm (FINDINGS.md, 3)",
+        operations: RMS,
+        edit: |recipe| recipe.program.cubes = true,
+    },
+    Bug {
         name: "statistics_constant",
         flag: Flag::GradientStatistics,
         sentence: "its input gradient takes mean and variance for constants",
@@ -729,14 +737,6 @@ pub const BUGS: &[Bug] = &[
         source: "pytorch/pytorch#6929",
         operations: NORMS,
         edit: |recipe| recipe.rule.gradient = GradientRule::StatisticsConstant,
-    },
-    Bug {
-        name: "cubed_inverse",
-        flag: Flag::GradientStatistics,
-        sentence: "its input gradient loses the variance's part in the underflow of 1/σ³",
-        source: "PyTorch 2.15, torch.nn.RMSNorm (FINDINGS.md, 3)",
-        operations: RMS,
-        edit: |recipe| recipe.program.cubes = true,
     },
     Bug {
         name: "gradient_without_weight",
