@@ -276,6 +276,7 @@ pub(crate) fn parts_along(name: &str, along: Along) -> Vec<(&'static str, usize)
 
 /// The axes of a tensor of the operation called `name`, for a reader: N, C and L of the input, S where it has a
 /// size of its own.
+#[cfg(feature = "cli")]
 pub(crate) fn axes_of(name: &str, tensor: &str) -> Option<String> {
     let parts = sketch(name, [2, 2, 2], 1.0, &mut Values::new(0))?.parts;
     let part = parts.into_iter().find(|part| part.name == tensor)?;
