@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 part=${1:?a part: judge, running, arithmetic, property; or --diff FILE}
 judge=(-f 'src/judge/**')
-running=(-f src/operation/normalization.rs -f src/property/statistic/evidence.rs -f src/property/statistic/ledger.rs)
+running=(-f src/operation/running.rs -f src/operation/normalization.rs -f src/property/statistic/evidence.rs -f src/property/statistic/ledger.rs)
 arithmetic=(-f 'src/arithmetic/**')
 property=(-f 'src/property/**')
 narrower=()

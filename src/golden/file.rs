@@ -1,9 +1,10 @@
 //! Golden files: cases with the answers that a named subject gave.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -127,7 +128,7 @@ impl GoldenFile {
     pub fn read(bytes: &[u8]) -> Result<GoldenFile, GoldenError> {
         let nowhere = Place::default();
         let document = Document::read(bytes).map_err(|error| nowhere.unreadable(error.to_string()))?;
-        let (json, mut tensors) = (&document.metadata, document.tensors);
+        let json = &document.metadata;
         message::expect_type(json, "golden").and_then(|()| message::check_version(json)).map_err(nowhere.wrap())?;
         check_hash(json, bytes)?;
         let subject = part(json, "subject").and_then(message::hello_from_json);
@@ -136,15 +137,30 @@ impl GoldenFile {
             subject: subject.map_err(|error| nowhere.unreadable(format!("`subject`: {error}")))?,
             cases: Vec::new(),
         };
+        let cases = elements(json, "cases").map_err(nowhere.wrap())?;
         let mut names = BTreeSet::new();
-        for json in elements(json, "cases").map_err(nowhere.wrap())? {
-            let recorded = read_case(json, &mut tensors)?;
-            if !names.insert(recorded.case.name.clone()) {
-                return Err(Place::case(&recorded.case.name).contradictory("the file has two cases of this name"));
+        let mut by_case: BTreeMap<String, Tensors> = BTreeMap::new();
+        for (name, tensor) in document.tensors {
+            let case = name.split('/').next().unwrap_or_default().to_owned();
+            by_case.entry(case).or_default().insert(name, tensor);
+        }
+        let mut parts: Vec<(&Value, Tensors)> = Vec::with_capacity(cases.len());
+        for json in cases {
+            let name: String = field(json, "name").map_err(nowhere.wrap())?;
+            parts.push((json, by_case.remove(&name).unwrap_or_default()));
+            if !names.insert(name.clone()) {
+                return Err(Place::case(&name).contradictory("the file has two cases of this name"));
             }
+        }
+        let read = |(json, mut own): (&Value, Tensors)| Ok((read_case(json, &mut own)?, own));
+        let read: Vec<Result<(RecordedCase, Tensors), GoldenError>> = parts.into_par_iter().map(read).collect();
+        let mut rest: Tensors = by_case.into_values().flatten().collect();
+        for recorded in read {
+            let (recorded, own) = recorded?;
+            rest.extend(own);
             file.cases.push(recorded);
         }
-        match tensors.keys().next() {
+        match rest.keys().next() {
             None => Ok(file),
             Some(name) => Err(nowhere.contradictory(format!(
                 "tensor `{}` belongs to no step: a name is <case>/<step>/request/<tensor> or <case>/<step>/answer/<tensor>",
