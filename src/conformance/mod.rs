@@ -4,7 +4,7 @@ mod nearest;
 pub mod power;
 mod shrink;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use rayon::prelude::*;
@@ -286,10 +286,24 @@ pub(crate) fn settle_grades(verdicts: &mut [Verdict]) {
     }
 }
 
+/// The class of most of those failures that are a planted bug's answers, if these are not so few that chance makes them;
+/// else the one that tells failures and passes apart best.
+fn explanation(verdicts: &[Verdict]) -> Option<Flag> {
+    let failed = || verdicts.iter().filter(|verdict| verdict.outcome == Outcome::Fail);
+    let mut named: BTreeMap<Flag, usize> = BTreeMap::new();
+    for bug in failed().filter(|verdict| verdict.matches_bug).filter_map(|verdict| verdict.nearest_bug) {
+        *named.entry(bug.flag).or_default() += 1;
+    }
+    let all: usize = named.values().sum();
+    let few = all * 10 < failed().count();
+    let most = named.into_iter().find(|&(_, count)| !few && 2 * count > all);
+    most.map(|(flag, _)| flag).or_else(|| most_distinct(verdicts))
+}
+
 /// The class whose cases fail most distinctly: by the share of its cases that fail, less the share of all others that do
 /// (Youden's index, 1950). A mistake of the class need not be as strong as the planted one, so that it may also fail cases
 /// that do not carry the class.
-fn explanation(verdicts: &[Verdict]) -> Option<Flag> {
+fn most_distinct(verdicts: &[Verdict]) -> Option<Flag> {
     let judged = || {
         verdicts.iter().filter(|verdict| verdict.level == Level::Required && verdict.outcome != Outcome::Unsupported)
     };
