@@ -372,7 +372,7 @@ fn a_contradiction_names_its_case_step_and_tensor() {
         ),
         (
             |d| d.metadata["cases"][1]["name"] = json!("example.batch-norm.sequence"),
-            "contradictory: case example.batch-norm.sequence, step 0: batch_norm cannot be called with input",
+            "contradictory: case example.batch-norm.sequence: the file has two cases of this name",
         ),
         (|d| d.metadata["cases"][1]["name"] = json!("A"), "contradictory: case A: a case's name is 1 to 100"),
         (

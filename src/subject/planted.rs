@@ -43,8 +43,8 @@ enum Made {
     /// It follows it.
     #[default]
     Pristine,
-    /// It edits it.
-    Edited(fn(&mut Recipe)),
+    /// It edits it, in the operations that can have the mistake.
+    Edited(fn(&mut Recipe), &'static [&'static str]),
     /// It has its own, whatever is asked.
     Fixed,
 }
@@ -60,7 +60,10 @@ impl Recipe {
         match self.made {
             Made::Fixed => *self,
             Made::Pristine => Recipe { rule: operation.rule(), ..*self },
-            Made::Edited(edit) => {
+            Made::Edited(_, operations) if !operations.contains(&operation.name()) => {
+                Recipe { rule: operation.rule(), ..Recipe::default() }
+            }
+            Made::Edited(edit, _) => {
                 let mut recipe = Recipe { rule: operation.rule(), ..Recipe::default() };
                 edit(&mut recipe);
                 recipe
@@ -88,7 +91,7 @@ pub struct Bug {
 impl Bug {
     /// The recipe with this mistake and no other.
     pub fn recipe(&self) -> Recipe {
-        let mut recipe = Recipe { made: Made::Edited(self.edit), ..Recipe::default() };
+        let mut recipe = Recipe { made: Made::Edited(self.edit, self.operations), ..Recipe::default() };
         (self.edit)(&mut recipe);
         recipe
     }
