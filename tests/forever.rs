@@ -77,7 +77,7 @@ fn the_first_failure_ends_it_and_replays() {
     // A case that fails ends it before the first round.
     let (status, _, err) =
         run(&folder, "check --builtin eps_doubled --only layer_norm-f32-eps-* --only property-range-* --level forever");
-    assert!(status == 1 && err.contains("no round of laws was tried"), "{err}");
+    assert!(status == 1 && err.contains("no round of properties was tried"), "{err}");
 }
 
 #[test]
@@ -105,17 +105,43 @@ fn wait(mut child: Child, limit: Duration) -> (i32, String) {
     (output.status.code().expect("it was not killed"), String::from_utf8(output.stdout).expect("UTF-8"))
 }
 
+/// Waits for the first round's evidence.
+fn await_evidence(folder: &TempDir) {
+    let started = Instant::now();
+    while !folder.path().join("kept.json").exists() && started.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn signal(name: &str, child: &Child) {
+    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().expect("a signal");
+    assert!(sent.success(), "{name}");
+}
+
+/// A hangup that is ignored, as under `nohup`, stays ignored; the other signals end the run with its report.
+#[test]
+fn it_goes_on_when_the_terminal_hangs_up() {
+    let folder = folder();
+    let program = shell_words::quote(cargo_bin!("normative").to_str().expect("UTF-8")).into_owned();
+    let line = format!("check --builtin reference {FEW} --level forever --evidence kept.json");
+    let script = format!("set -f; trap '' HUP; exec {program} {line}");
+    let mut command = Command::new("sh");
+    let child = command.args(["-c", &script]).current_dir(folder.path()).stdout(Stdio::piped()).spawn();
+    let child = child.expect("it starts");
+    await_evidence(&folder);
+    signal("-HUP", &child);
+    signal("-TERM", &child);
+    let (status, out) = wait(child, Duration::from_secs(30));
+    assert!(status == 0 && out.contains("CONFORMANT"), "{out}");
+}
+
 #[test]
 fn it_stops_when_it_is_told_to_and_reports() {
     let folder = folder();
     let forever = format!("check --builtin reference {FEW} --level forever --evidence kept.json");
     let child = command(&folder, &forever).stdout(Stdio::piped()).spawn().expect("it starts");
-    let started = Instant::now();
-    while !folder.path().join("kept.json").exists() && started.elapsed() < Duration::from_secs(30) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("a signal");
-    assert!(interrupted.success());
+    await_evidence(&folder);
+    signal("-INT", &child);
     let (status, out) = wait(child, Duration::from_secs(30));
     assert!(status == 0 && out.contains("CONFORMANT"), "{out}");
     Ledger::load(&folder.path().join("kept.json"), Builtin::new("reference").unwrap().hello()).expect("whole");
@@ -147,7 +173,7 @@ fn wrong_usage_is_told_from_what_cannot_be_read() {
         (format!("{forever} --evidence torn.json"), 2, "it holds no evidence"),
         (format!("{forever} --evidence other.json"), 2, "is against two_pass 0 cpu, not reference"),
         (format!("{forever} --evidence no/such/folder.json"), 3, "no/such/folder.json"),
-        ("check --builtin reference --only layer_norm-f32-size-4 --level forever".to_owned(), 2, "leave no law"),
+        ("check --builtin reference --only layer_norm-f32-size-4 --level forever".to_owned(), 2, "leave no property"),
         ("record --builtin reference --into x --level forever".to_owned(), 2, "is for check"),
     ] {
         let (is, out, err) = run(&folder, &line);

@@ -73,15 +73,15 @@ pub(super) fn judge(
 }
 
 /// Tries the properties and statistics that the options mean on the subject that was asked, and adds their verdicts.
-pub(super) fn try_laws(report: &mut Report, pool: &mut Option<Pool<'_>>, selection: &SelectionOptions) {
+pub(super) fn try_properties(report: &mut Report, pool: &mut Option<Pool<'_>>, selection: &SelectionOptions) {
     let Some(pool) = pool.as_mut().filter(|pool| pool.gave_up().is_none()) else { return };
     let rounds = if selection.level == Level::Quick { QUICK_ROUNDS } else { ROUNDS };
-    let found = property::check(pool, report.seed, rounds, &|name, flags| selection.picks_law(name, flags));
+    let found = property::check(pool, report.seed, rounds, &|name, flags| selection.picks_property(name, flags));
     report.add_properties(pool, found);
     if selection.level != Level::Quick {
         let picked: BTreeSet<String> = statistic::named()
             .into_iter()
-            .filter(|(name, flags)| selection.picks_law(name, flags))
+            .filter(|(name, flags)| selection.picks_property(name, flags))
             .map(|it| it.0)
             .collect();
         let found = statistic::check(pool, report.seed, &|name| picked.contains(name));

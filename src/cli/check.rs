@@ -15,7 +15,7 @@ use crate::property;
 use crate::report::{Asked, Expectations, Report, Status, write_counterexamples};
 use crate::subject::Pool;
 
-/// Judges a layer on the whole catalogue and by the laws that hold for any layer; without a subject, the suite itself.
+/// Judges a layer on the whole catalogue and by the properties that hold for any layer; without a subject, the suite itself.
 ///
 /// Without a subject it judges every recorded answer below ./golden, with the deviations listed beside them, and the
 /// reference on the catalogue. Where there is no such folder it judges the quick set of recorded answers that comes with
@@ -55,29 +55,31 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
     let Arguments { subject, selection, judging, .. } = arguments;
     let mut report = Report { seed: judging.seed, strict: judging.strict, ..Report::default() };
     let properties = property::cells().map(|cell| (cell.name(), cell.property.flags.to_vec()));
-    let laws: Vec<(String, Vec<Flag>)> = properties.chain(property::statistic::named()).collect();
+    let properties: Vec<(String, Vec<Flag>)> = properties.chain(property::statistic::named()).collect();
     let until = Until::of(&arguments.forever, selection.level)?;
-    if until.is_some() && !laws.iter().any(|(name, flags)| selection.picks_law(name, flags)) {
-        return Err(Stop::usage("--level forever draws new values for laws, and the other options leave no law"));
+    if until.is_some() && !properties.iter().any(|(name, flags)| selection.picks_property(name, flags)) {
+        return Err(Stop::usage(
+            "--level forever draws new values for properties, and the other options leave no property",
+        ));
     }
     let (expectations, mut pool) = match subject.asked() {
         Some(asked) => {
             let cases = catalogue::cases();
-            selection.check_with(cases.iter(), &laws)?;
+            selection.check_with(cases.iter(), &properties)?;
             let picked: Vec<&Case> = cases.iter().filter(|case| selection.picks(case)).collect();
-            let any_law = laws.iter().any(|(name, flags)| selection.picks_law(name, flags));
-            if picked.is_empty() && !any_law && selection.shard.is_none() {
+            let any_property = properties.iter().any(|(name, flags)| selection.picks_property(name, flags));
+            if picked.is_empty() && !any_property && selection.shard.is_none() {
                 return Err(Stop::usage(
-                    "no case is left, nor a law: --only, --skip, --flag and --level exclude each other",
+                    "no case is left, nor a property: --only, --skip, --flag and --level exclude each other",
                 ));
             }
             let expectations = expectations(judging, cases.iter())?;
             (expectations, ask::judge(&mut report, &asked, &arguments.run, &picked, until.as_ref()))
         }
-        None => check_itself(arguments, &mut report, &laws, until.as_ref())?,
+        None => check_itself(arguments, &mut report, &properties, until.as_ref())?,
     };
     match &until {
-        None => ask::try_laws(&mut report, &mut pool, selection),
+        None => ask::try_properties(&mut report, &mut pool, selection),
         Some(until) => forever::rounds(&mut report, &mut pool, selection, &arguments.forever, &expectations, until)?,
     }
     let draft = report.apply(&expectations);
@@ -95,13 +97,13 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
 fn check_itself(
     arguments: &Arguments,
     report: &mut Report,
-    laws: &[(String, Vec<Flag>)],
+    properties: &[(String, Vec<Flag>)],
     until: Option<&Until>,
 ) -> Result<(Vec<Expectations>, Option<Pool<'static>>), Stop> {
     let folder = default_folder();
     let goldens = Goldens::below(&folder).or_quick();
     let all = || goldens.cases().chain(catalogue::cases());
-    arguments.selection.check_with(all(), laws)?;
+    arguments.selection.check_with(all(), properties)?;
     let mut expectations = expectations(&arguments.judging, all())?;
     goldens.judge(report, &arguments.selection, &mut expectations);
     let cases: Vec<&Case> = catalogue::cases().iter().filter(|case| arguments.selection.picks(case)).collect();

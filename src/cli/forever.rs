@@ -1,4 +1,4 @@
-//! `normative check --level forever`: laws on new values, round after round, until one fails or someone stops it.
+//! `normative check --level forever`: properties on new values, round after round, until one fails or someone stops it.
 //!
 //! A round tries each property, and asks each statistic once, on the values of a seed of its own. Properties that fail are
 //! wrong; statistics fail by the evidence of all rounds, and of the runs before where they are kept in a file, so that a
@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::{register, register_conditional_shutdown};
 
 use super::Stop;
 use super::options::{ForeverOptions, Level, SelectionOptions};
@@ -53,14 +55,16 @@ impl Until {
         }
         let (started, interrupted) = (Instant::now(), Arc::new(AtomicBool::new(false)));
         let deadline = options.seconds.and_then(|limit| started.checked_add(limit));
-        let flag = Arc::clone(&interrupted);
-        ctrlc::try_set_handler(move || {
-            if flag.swap(true, Ordering::Relaxed) {
-                // Twice is at once; 130 is what a shell says of a program that was interrupted.
-                std::process::exit(130);
-            }
-        })
-        .map_err(|error| Stop::incomplete(format!("signals cannot be caught: {error}")))?;
+        // A hangup is left as it is: under `nohup` it is ignored, and the run goes on.
+        for signal in [SIGINT, SIGTERM] {
+            // Twice is at once; 130 is what a shell says of a program that was interrupted.
+            register_conditional_shutdown(signal, 130, Arc::clone(&interrupted))
+                .and_then(|_| register(signal, Arc::clone(&interrupted)))
+                .map_err(|error| {
+                    let limits = "--seconds and --rounds end a run without them";
+                    Stop::incomplete(format!("signals cannot be caught: {error}; {limits}"))
+                })?;
+        }
         Ok(Some(Until { started, deadline, interrupted }))
     }
 
@@ -70,7 +74,7 @@ impl Until {
     }
 }
 
-/// Tries the laws that the options mean, round after round, and keeps the worst verdict on each in the report. The first
+/// Tries the properties that the options mean, round after round, and keeps the worst verdict on each in the report. The first
 /// round tries what `--level full` does; a report that is stopped before its end says so.
 ///
 /// # Errors
@@ -111,7 +115,7 @@ pub(super) fn rounds(
     report.stopped |= done == 0 && !failed && report.gave_up.is_none();
     drop(told);
     warn(&match (failed, done) {
-        (true, 0) => "the catalogue fails: no round of laws was tried".to_owned(),
+        (true, 0) => "the catalogue fails: no round of properties was tried".to_owned(),
         (true, _) => format!(
             "{}: it fails; check --seed {} draws the same values",
             progress(done, report.seed, until, &ledger),
@@ -132,14 +136,14 @@ fn round(
 ) -> bool {
     let strict = report.strict;
     let news = |found: &[(Verdict, Shown)]| found.iter().any(|(verdict, _)| is_news(verdict, strict, expectations));
-    let found = property::check(pool, report.seed, ROUNDS, &|name, flags| selection.picks_law(name, flags));
+    let found = property::check(pool, report.seed, ROUNDS, &|name, flags| selection.picks_property(name, flags));
     let failed = news(&found);
     report.add_round(pool, found);
     if failed {
         return true;
     }
     let picked = statistic::named();
-    let picks = |name: &str| picked.iter().any(|(other, flags)| other == name && selection.picks_law(name, flags));
+    let picks = |name: &str| picked.iter().any(|(other, flags)| other == name && selection.picks_property(name, flags));
     let found = statistic::accumulate(pool, report.seed, ledger, &picks);
     let failed = news(&found);
     report.add_round(pool, found);

@@ -54,7 +54,7 @@ enum What {
     Subjects,
     /// The planted bugs, and where each was seen.
     Bugs,
-    /// The laws that hold without knowing the answer.
+    /// The properties: laws that hold without knowing the answer.
     Properties,
     /// The laws of many answers.
     Statistics,

@@ -70,7 +70,7 @@ pub(super) struct SelectionOptions {
     #[arg(long, value_name = "K/N", value_parser = shard)]
     pub shard: Option<Shard>,
     /// How much: `quick` is the required cases of at most 512 elements, all steps and tensors together; `forever` goes on
-    /// with new values for the laws (check alone).
+    /// with new values for the properties (check alone).
     #[arg(long, value_enum, default_value_t = Level::Full, value_name = "LEVEL")]
     pub level: Level,
     /// Only cases of this dialect, a set of conventions [default: those that the subject speaks].
@@ -114,7 +114,7 @@ pub(super) enum Level {
     /// Every case.
     #[default]
     Full,
-    /// Every case, and then laws on new values, round after round, until one fails or it is stopped (check alone).
+    /// Every case, and then properties on new values, round after round, until one fails or it is stopped (check alone).
     Forever,
 }
 
@@ -131,7 +131,7 @@ pub(super) struct JudgingOptions {
     /// Writes a list that expects exactly the failures found: the entries that were needed, and one for each other failure.
     #[arg(long, value_name = "FILE")]
     pub write_known: Option<PathBuf>,
-    /// The seed of the values that laws are tried on (`normative list properties`); it changes no case.
+    /// The seed of the values that properties are tried on (`normative list properties`); it changes no case.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }

@@ -13,46 +13,49 @@ impl SelectionOptions {
     /// Checks the options against every case that they could mean.
     ///
     /// # Errors
-    /// Wrong usage if a glob matches none of them, or a level is for laws, of which there are none here.
+    /// Wrong usage if a glob matches none of them, or a level is for properties, of which there are none here.
     pub fn check<'a>(&self, cases: impl Iterator<Item = &'a Case> + Clone) -> Result<(), Stop> {
         if self.level == Level::Forever {
-            let message = "--level forever is for check, which tries laws on new values for as long as it may; \
+            let message = "--level forever is for check, which tries properties on new values for as long as it may; \
                            the cases here do not change: use quick or full";
             return Err(Stop::usage(message));
         }
         self.check_with(cases, &[])
     }
 
-    /// The same where the options may mean laws too, `laws` by name.
+    /// The same where the options may mean properties too, `properties` by name.
     ///
     /// # Errors
     /// Wrong usage if a glob matches neither.
     pub fn check_with<'a>(
         &self,
         cases: impl Iterator<Item = &'a Case> + Clone,
-        laws: &[(String, Vec<Flag>)],
+        properties: &[(String, Vec<Flag>)],
     ) -> Result<(), Stop> {
         for (option, globs) in [("--only", &self.only), ("--skip", &self.skip)] {
             for glob in globs {
-                let mut names =
-                    cases.clone().map(|case| case.name.as_str()).chain(laws.iter().map(|law| law.0.as_str()));
+                let mut names = cases
+                    .clone()
+                    .map(|case| case.name.as_str())
+                    .chain(properties.iter().map(|property| property.0.as_str()));
                 if !names.any(|name| glob_match(glob, name)) {
-                    let laws = laws.iter().map(|law| law.0.as_str());
-                    let near = did_you_mean(glob, cases.clone().map(|case| case.name.as_str()).chain(laws));
+                    let properties = properties.iter().map(|property| property.0.as_str());
+                    let near = did_you_mean(glob, cases.clone().map(|case| case.name.as_str()).chain(properties));
                     return Err(Stop::usage(format!("{option} {glob:?} matches no case{near} (normative list cases)")));
                 }
             }
         }
-        let law_flags = |name: &str| laws.iter().any(|law| law.1.iter().any(|flag| flag.name() == name));
-        let flagged = |name: &str| cases.clone().any(|case| carries(case, name)) || law_flags(name);
+        let property_flags =
+            |name: &str| properties.iter().any(|property| property.1.iter().any(|flag| flag.name() == name));
+        let flagged = |name: &str| cases.clone().any(|case| carries(case, name)) || property_flags(name);
         if let Some(flag) = self.flag.iter().find(|name| !flagged(name)) {
             return Err(Stop::usage(format!("--flag {flag}: no case carries it")));
         }
         Ok(())
     }
 
-    /// Whether a law is meant, by the name of its verdict and its flags.
-    pub fn picks_law(&self, name: &str, flags: &[Flag]) -> bool {
+    /// Whether a property is meant, by the name of its verdict and its flags.
+    pub fn picks_property(&self, name: &str, flags: &[Flag]) -> bool {
         let matches = |globs: &[String]| globs.iter().any(|glob| glob_match(glob, name));
         (self.only.is_empty() || matches(&self.only))
             && !matches(&self.skip)
@@ -62,7 +65,7 @@ impl SelectionOptions {
 
     /// Whether a case is meant.
     pub fn picks(&self, case: &Case) -> bool {
-        self.picks_law(&case.name, &case.flags)
+        self.picks_property(&case.name, &case.flags)
             && (self.level != Level::Quick || is_quick(case))
             && self.dialect.as_ref().is_none_or(|dialect| has_dialect(case, dialect))
     }

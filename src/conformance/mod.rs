@@ -304,23 +304,44 @@ fn explanation(verdicts: &[Verdict]) -> Option<Flag> {
 /// (Youden's index, 1950). A mistake of the class need not be as strong as the planted one, so that it may also fail cases
 /// that do not carry the class.
 fn most_distinct(verdicts: &[Verdict]) -> Option<Flag> {
-    let judged = || {
-        verdicts.iter().filter(|verdict| verdict.level == Level::Required && verdict.outcome != Outcome::Unsupported)
-    };
     let failed = |verdict: &Verdict| verdict.outcome == Outcome::Fail;
+    let judged = |verdict: &&Verdict| verdict.level == Level::Required && verdict.outcome != Outcome::Unsupported;
     // Only operations in which something failed can tell.
     let affected: BTreeSet<&str> =
-        judged().filter(|verdict| failed(verdict)).map(|verdict| verdict.operation).collect();
-    // The share of failures among the cases that carry the class, or do not; `None` of too few to tell.
-    let share = |flag: Flag, carries: bool| {
-        let cases = || judged().filter(|v| affected.contains(v.operation) && v.flags.contains(&flag) == carries);
-        let (failures, all) = (cases().filter(|verdict| failed(verdict)).count(), cases().count());
-        (all >= 3).then(|| failures as f64 / all as f64)
-    };
-    let classes = Flag::ALL.iter().copied().filter(|flag| flag.kind() == FlagKind::Class);
-    let index = |flag| Some((share(flag, true)? - share(flag, false)?, flag));
-    let best = classes.filter_map(index).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        verdicts.iter().filter(judged).filter(|verdict| failed(verdict)).map(|verdict| verdict.operation).collect();
+    let (mut all, mut with) = (Count::default(), BTreeMap::<Flag, Count>::new());
+    for verdict in verdicts.iter().filter(judged).filter(|verdict| affected.contains(verdict.operation)) {
+        all.add(failed(verdict));
+        for &flag in verdict.flags.iter().filter(|flag| flag.kind() == FlagKind::Class) {
+            with.entry(flag).or_default().add(failed(verdict));
+        }
+    }
+    let index = |(flag, with): (Flag, Count)| Some((with.share()? - all.without(with).share()?, flag));
+    let best = with.into_iter().filter_map(index).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 > 0.5).then_some(best.1)
+}
+
+/// How many of some cases failed.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    failures: usize,
+    cases: usize,
+}
+
+impl Count {
+    fn add(&mut self, failed: bool) {
+        self.failures += usize::from(failed);
+        self.cases += 1;
+    }
+
+    fn without(self, part: Count) -> Count {
+        Count { failures: self.failures - part.failures, cases: self.cases - part.cases }
+    }
+
+    /// The share of failures; `None` of too few cases to tell.
+    fn share(self) -> Option<f64> {
+        (self.cases >= 3).then(|| self.failures as f64 / self.cases as f64)
+    }
 }
 
 /// The subject's own words, for reports: `pytorch 2.15.0 (cpu)`.

@@ -185,7 +185,7 @@ fn read_tensors(entries: Map<String, Value>, data: &[u8]) -> Result<Tensors, Doc
     let mut infos: Vec<(String, Info)> = entries.into_iter().map(read_info).collect::<Result<_, _>>()?;
     infos.sort_by_key(|(_, info)| info.data_offsets);
     let mut used = 0;
-    let mut tensors = Tensors::new();
+    let mut tensors = Vec::with_capacity(infos.len());
     for (name, info) in infos {
         let (begin, end) = info.data_offsets;
         let bytes = usize::try_from(end).ok().filter(|_| begin == used as u64).and_then(|end| data.get(used..end));
@@ -198,12 +198,12 @@ fn read_tensors(entries: Map<String, Value>, data: &[u8]) -> Result<Tensors, Doc
         })?;
         used += bytes.len();
         let tensor = read_tensor(&name, &info, bytes)?;
-        tensors.insert(name, tensor);
+        tensors.push((name, tensor));
     }
     if used < data.len() {
         return Err(DocumentError::Trailing { used, available: data.len() });
     }
-    Ok(tensors)
+    Ok(tensors.into_iter().collect())
 }
 
 fn read_tensor(name: &str, info: &Info, bytes: &[u8]) -> Result<Tensor, DocumentError> {

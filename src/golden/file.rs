@@ -1,6 +1,6 @@
 //! Golden files: cases with the answers that a named subject gave.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -139,15 +139,11 @@ impl GoldenFile {
         };
         let cases = elements(json, "cases").map_err(nowhere.wrap())?;
         let mut names = BTreeSet::new();
-        let mut by_case: BTreeMap<String, Tensors> = BTreeMap::new();
-        for (name, tensor) in document.tensors {
-            let case = name.split('/').next().unwrap_or_default().to_owned();
-            by_case.entry(case).or_default().insert(name, tensor);
-        }
+        let mut by_case = group_by_case(document.tensors);
         let mut parts: Vec<(&Value, Tensors)> = Vec::with_capacity(cases.len());
         for json in cases {
             let name: String = field(json, "name").map_err(nowhere.wrap())?;
-            parts.push((json, by_case.remove(&name).unwrap_or_default()));
+            parts.push((json, by_case.remove(&name).into_iter().flatten().collect()));
             if !names.insert(name.clone()) {
                 return Err(Place::case(&name).contradictory("the file has two cases of this name"));
             }
@@ -189,6 +185,21 @@ impl GoldenFile {
         GoldenFile::read(&bytes)?;
         Ok(bytes)
     }
+}
+
+/// The tensors of each case, in the order of their names.
+fn group_by_case(tensors: Tensors) -> HashMap<String, Vec<(String, Tensor)>> {
+    let mut by_case: HashMap<String, Vec<(String, Tensor)>> = HashMap::new();
+    for (name, tensor) in tensors {
+        let case = name.split('/').next().unwrap_or_default();
+        match by_case.get_mut(case) {
+            Some(own) => own.push((name, tensor)),
+            None => {
+                by_case.insert(case.to_owned(), vec![(name, tensor)]);
+            }
+        }
+    }
+    by_case
 }
 
 fn check_hash(json: &Value, bytes: &[u8]) -> Result<(), GoldenError> {

@@ -16,7 +16,7 @@ use crate::case::shaped::shaped;
 use crate::case::{Answer, COUNTER, Case, Layout, Level, Request, Step};
 use crate::operation::{
     Average, BATCH, BatchNormDialect, CENTRED, Cumulative, EpsValue, Mode, MomentumSense, OneValue, Operation, RUNNING,
-    Rule, Updates,
+    Rule, TrainingStatistics, Updates,
 };
 use crate::tensor::{Tensor, Tensors};
 
@@ -50,6 +50,13 @@ pub struct Choice {
 
 fn choice(says: &'static str, edit: fn(&mut Rule)) -> Choice {
     Choice { says, edit }
+}
+
+/// The running statistics kept in another way; a layer whose first batch replaces them normalizes by them in training.
+fn keep(rule: &mut Rule, momentum: MomentumSense, average: Average) {
+    let updated = average == Average::FirstReplaces;
+    rule.training = if updated { TrainingStatistics::Updated } else { TrainingStatistics::Batch };
+    (rule.momentum, rule.average) = (momentum, average);
 }
 
 /// The statistics that momentum moves.
@@ -152,10 +159,10 @@ impl Ask<'_> {
         let mut choices = Vec::new();
         let exponential: [Choice; 2] = [
             choice("the weight of the new value", |rule| {
-                (rule.momentum, rule.average) = (MomentumSense::OfNew, plain_average(rule.average));
+                keep(rule, MomentumSense::OfNew, plain_average(rule.average));
             }),
             choice("the weight of the old value", |rule| {
-                (rule.momentum, rule.average) = (MomentumSense::OfOld, plain_average(rule.average));
+                keep(rule, MomentumSense::OfOld, plain_average(rule.average));
             }),
         ];
         // Instance norm never counts, so it knows no first batch.
@@ -180,10 +187,10 @@ impl Ask<'_> {
         choices.extend(exponential);
         if has_counter {
             choices.push(choice("the weight of the old value, but the first batch replaces it", |rule| {
-                (rule.momentum, rule.average) = (MomentumSense::OfOld, Average::FirstReplaces);
+                keep(rule, MomentumSense::OfOld, Average::FirstReplaces);
             }));
             choices.push(choice("the weight of the new value, but the first batch replaces the old one", |rule| {
-                (rule.momentum, rule.average) = (MomentumSense::OfNew, Average::FirstReplaces);
+                keep(rule, MomentumSense::OfNew, Average::FirstReplaces);
             }));
         }
         choices.push(choice("nothing: the running statistics never move", |rule| rule.updates = Updates::Never));

@@ -21,7 +21,7 @@ const SHOWN: usize = 8;
 /// How often a layer is asked to make a failing case smaller.
 const ASKS: usize = 200;
 
-/// Judges a layer on the whole catalogue, and by the laws that hold for any layer.
+/// Judges a layer on the whole catalogue, and by the properties that hold for any layer.
 ///
 /// # Panics
 /// With the whole report if it is not conformant; its first lines say what is wrong with the layer.
@@ -52,18 +52,18 @@ fn is_typed<E: Element>(tensor: &Tensor) -> bool {
 }
 
 impl<'a, L: Layer> Check<'a, L> {
-    /// Of `layer`, on the whole catalogue and by every law.
+    /// Of `layer`, on the whole catalogue and by every property.
     pub fn of(layer: &'a L) -> Check<'a, L> {
         Check { layer, only: Vec::new(), skip: Vec::new(), known: None, strict: false, seed: 0 }
     }
 
-    /// Only cases and laws whose name matches the glob (`*` any characters, `?` one); several are alternatives.
+    /// Only cases and properties whose name matches the glob (`*` any characters, `?` one); several are alternatives.
     pub fn only(mut self, glob: &str) -> Check<'a, L> {
         self.only.push(glob.to_owned());
         self
     }
 
-    /// No cases or laws whose name matches the glob.
+    /// No cases or properties whose name matches the glob.
     pub fn skip(mut self, glob: &str) -> Check<'a, L> {
         self.skip.push(glob.to_owned());
         self
@@ -82,7 +82,7 @@ impl<'a, L: Layer> Check<'a, L> {
         self
     }
 
-    /// Tries the laws, the properties and the statistics, on the values of another seed than 0.
+    /// Tries the properties, the statistics among them, on the values of another seed than 0.
     pub fn seed(mut self, seed: u64) -> Check<'a, L> {
         self.seed = seed;
         self

@@ -32,12 +32,9 @@ impl Definition for AdaGroupNorm {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &["scale", "shift"],
-            outputs: &["output"],
-            state: &[],
             differentiable: &["input", "scale", "shift"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 

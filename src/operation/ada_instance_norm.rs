@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::normalization::check_dtypes;
 use super::values::{at, channels_first, gradients, kept, misshapen};
 use super::{
-    Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
-    json_float,
+    Call, Definition, Description, Given, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Signature, json_float,
 };
 use crate::arithmetic::{Arithmetic, Group, Real};
 use crate::tensor::Tensors;
@@ -31,27 +31,14 @@ impl Definition for AdaInstanceNorm {
     const NAME: &'static str = "ada_instance_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input", "style"],
-            optional: &[],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input", "style"],
-            modes: false,
-        }
+        Signature { required: &["input", "style"], differentiable: &["input", "style"], ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
         self.plan_instances(call).map_err(Refused::uncounted)
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let mut output = kept(arithmetic, tensors, "input");
         let count = if output.is_empty() { 0 } else { plan.partition.groups() };
         for group in 0..count {
@@ -67,11 +54,8 @@ impl Definition for AdaInstanceNorm {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let mut gradient = kept(arithmetic, tensors, "grad_output.output");
         let mut grad_style = Vec::new();

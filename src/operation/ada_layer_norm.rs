@@ -29,12 +29,9 @@ impl Definition for AdaLayerNorm {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &["scale", "shift"],
-            outputs: &["output"],
-            state: &[],
             differentiable: &["input", "scale", "shift"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 

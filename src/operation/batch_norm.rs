@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use super::normalization::{check_dtypes, check_vectors, factor, moves, normalizes_by_batch};
 use super::running::{Keeping, STATE};
 use super::{
-    Affine, Average, BatchNormDialect, BesselCount, Call, Definition, Mode, OneValue, Partition, Plan, Refusal,
-    RefusalKind, Refused, Rule, Signature, Source, Updates, json_float,
+    Affine, BatchNormDialect, BesselCount, Call, Definition, Mode, OneValue, Partition, Plan, Refusal, RefusalKind,
+    Refused, Rule, Signature, Source, Updates, json_float,
 };
-use crate::arithmetic::{Factor, Format};
+use crate::arithmetic::Format;
 
 /// Batch norm's hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,11 +141,7 @@ impl BatchNorm {
         if pytorch && channels == 0 && (call.has("weight") || call.has("running_mean")) {
             return Err(Refusal::new(RefusalKind::Empty, "no channels; expected at least one"));
         }
-        let update = match rule.updates {
-            _ if !running || !moves(train, rule) => None,
-            Updates::FirstReplaces if counted == Some(1) => Some(Factor::OfNew(1.0)),
-            _ => factor(self.momentum(), counted, rule),
-        };
+        let update = if running && moves(train, rule) { factor(self.momentum(), counted, rule) } else { None };
         if train && running && self.momentum.is_none() && counted == Some(0) {
             let message = "the cumulative average over num_batches_tracked = 0 batches divides by zero";
             return Err(Refusal::new(RefusalKind::Parameter, message));
@@ -157,12 +153,7 @@ impl BatchNorm {
             OneValue::EveryBatchOfOneRefused => batch == 1,
         };
         let passed_on = one_value && rule.one_value == OneValue::PassedOn;
-        let source = match rule.average {
-            _ if passed_on => Source::Nothing,
-            Average::FirstReplaces if train && running => Source::Average,
-            _ if from_input => Source::Input,
-            _ => Source::Stored,
-        };
+        let source = if passed_on { Source::Nothing } else { Source::of(from_input, train && update.is_some(), rule) };
         if too_few && (training || rule.one_value == OneValue::RefusedInEvaluation) {
             let message = format!("one value per channel in training, input {shape:?}; expected more than one");
             return Err(Refusal::new(RefusalKind::TooFewValues, message));

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::normalization::{check_dtypes, check_vectors, factor};
 use super::values::{added, at, channels_first, gradients, kept, sums};
 use super::{
-    Call, Definition, Description, Mode, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Call, Definition, Description, Given, Mode, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
     Signature, Source, Updates, json_float,
 };
 use crate::arithmetic::{Arithmetic, Group, Real, RunningQuantity};
@@ -47,10 +47,10 @@ impl Definition for BatchRenorm {
         Signature {
             required: &["input", "running_mean", "running_std"],
             optional: &["weight", "bias"],
-            outputs: &["output"],
             state: &["running_mean", "running_std"],
             differentiable: &["input", "weight", "bias"],
             modes: true,
+            ..Signature::STATELESS
         }
     }
 
@@ -58,13 +58,7 @@ impl Definition for BatchRenorm {
         self.plan_channels(call, rule).map_err(Refused::uncounted)
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let mut output = kept(arithmetic, tensors, "input");
         let (weight, bias) = (kept(arithmetic, tensors, "weight"), kept(arithmetic, tensors, "bias"));
         let [mut mean, mut std] = ["running_mean", "running_std"].map(|name| kept(arithmetic, tensors, name));
@@ -92,11 +86,8 @@ impl Definition for BatchRenorm {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let (weight, seed) = (kept(arithmetic, tensors, "weight"), kept(arithmetic, tensors, "grad_output.output"));
         let mut gradient = seed.clone();

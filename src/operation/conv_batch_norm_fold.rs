@@ -10,9 +10,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, check_vectors};
+use super::values::gradients;
 use super::{
-    Call, Definition, Description, FoldingRule, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
-    Signature, json_float,
+    Call, Definition, Description, FoldingRule, Given, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused,
+    Rule, Signature, json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -37,9 +38,8 @@ impl Definition for ConvBatchNormFold {
             required: &["input", "weight", "bias", "running_mean", "running_var"],
             optional: &["conv_bias"],
             outputs: &["folded_weight", "folded_bias"],
-            state: &[],
             differentiable: &["input", "conv_bias", "weight", "bias"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 
@@ -57,27 +57,21 @@ impl Definition for ConvBatchNormFold {
         Ok(Plan { outputs, ..Plan::of_norms(Partition::slices(shape, axis), shape, self.eps) })
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
-        let given = Given::new(arithmetic, plan, tensors, rule);
-        let mut folded = given.input.clone();
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
+        let fold = Fold::new(arithmetic, plan, tensors, rule);
+        let mut folded = fold.input.clone();
         let mut biases = Vec::new();
         for channel in 0..plan.partition.groups() {
-            let factor = given.weight[channel] * given.inverse[channel];
+            let factor = fold.weight[channel] * fold.inverse[channel];
             for position in plan.partition.positions(channel) {
                 folded[position] = folded[position] * factor;
             }
             let folded = match rule.folding {
-                FoldingRule::AsDefined => given.shifted(channel) * factor,
-                FoldingRule::WithoutMean => given.conv_bias[channel] * factor,
-                FoldingRule::BiasUnscaled => given.conv_bias[channel] - given.mean[channel] * factor,
+                FoldingRule::AsDefined => fold.shifted(channel) * factor,
+                FoldingRule::WithoutMean => fold.conv_bias[channel] * factor,
+                FoldingRule::BiasUnscaled => fold.conv_bias[channel] - fold.mean[channel] * factor,
             };
-            biases.push(folded + given.bias[channel]);
+            biases.push(folded + fold.bias[channel]);
         }
         let mut outputs = Outputs::of(plan, folded);
         let (name, shape) = plan.outputs[1].clone();
@@ -87,38 +81,32 @@ impl Definition for ConvBatchNormFold {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
-        let given = Given::new(arithmetic, plan, tensors, rule);
+        let fold = Fold::new(arithmetic, plan, tensors, rule);
         let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let (mut grad_input, seed_bias) = (keep("grad_output.folded_weight"), keep("grad_output.folded_bias"));
         let (mut grad_conv_bias, mut grad_weight) = (seed_bias.clone(), seed_bias.clone());
         for (channel, &seed) in seed_bias.iter().enumerate() {
-            let factor = given.weight[channel] * given.inverse[channel];
-            let mut terms = vec![seed * given.shifted(channel)];
+            let factor = fold.weight[channel] * fold.inverse[channel];
+            let mut terms = vec![seed * fold.shifted(channel)];
             for position in plan.partition.positions(channel) {
-                terms.push(grad_input[position] * given.input[position]);
+                terms.push(grad_input[position] * fold.input[position]);
                 grad_input[position] = grad_input[position] * factor;
             }
             grad_conv_bias[channel] = seed * factor;
-            grad_weight[channel] = A::Real::sum(terms.into_iter()) * given.inverse[channel];
+            grad_weight[channel] = A::Real::sum(terms.into_iter()) * fold.inverse[channel];
         }
-        let gradients =
-            [("input", grad_input), ("conv_bias", grad_conv_bias), ("weight", grad_weight), ("bias", seed_bias)];
-        let sent = gradients.into_iter().filter_map(|(name, values)| {
-            let shape = shapes.get(name)?.shape.clone();
-            Some((format!("grad_{name}"), Output { shape, values }))
-        });
-        sent.collect()
+        gradients(
+            shapes,
+            [("input", grad_input), ("conv_bias", grad_conv_bias), ("weight", grad_weight), ("bias", seed_bias)],
+        )
     }
 }
 
 /// What goes in, and 1/σ of each channel.
-struct Given<R> {
+struct Fold<R> {
     input: Vec<R>,
     conv_bias: Vec<R>,
     weight: Vec<R>,
@@ -128,20 +116,20 @@ struct Given<R> {
     biased: bool,
 }
 
-impl<R: Real> Given<R> {
+impl<R: Real> Fold<R> {
     fn new<A: Arithmetic<Real = R>>(
         arithmetic: &A,
         plan: &Plan,
         tensors: &Tensors<Vec<A::Input>>,
         rule: &Rule,
-    ) -> Given<R> {
+    ) -> Fold<R> {
         let keep = |name: &str| -> Vec<R> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let mean = keep("running_mean");
         let biased = tensors.contains_key("conv_bias");
         let conv_bias = if biased { keep("conv_bias") } else { vec![R::constant(0.0); mean.len()] };
         let eps = arithmetic.parameter(rule.scale(plan.eps).eps);
         let inverse = keep("running_var").into_iter().map(|v| R::constant(1.0) / (v + eps).sqrt()).collect();
-        Given { input: keep("input"), conv_bias, weight: keep("weight"), bias: keep("bias"), mean, inverse, biased }
+        Fold { input: keep("input"), conv_bias, weight: keep("weight"), bias: keep("bias"), mean, inverse, biased }
     }
 
     /// conv_bias − running_mean

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Average, MomentumSense, OneValue, Rule};
+use super::{Average, MomentumSense, OneValue, Rule, TrainingStatistics};
 
 /// What a framework chose for its batch norm.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,6 +30,8 @@ pub struct Conventions {
     pub bessel_guarded: bool,
     /// How the averages are kept.
     pub average: Average,
+    /// What normalizes in training.
+    pub training: TrainingStatistics,
     /// What one value per channel does in training.
     pub one_value: OneValue,
     /// The state that a call hands on.
@@ -65,6 +67,7 @@ const OF_OLD: Conventions = Conventions {
     running_degrees_of_freedom: 0,
     bessel_guarded: false,
     average: Average::Exponential,
+    training: TrainingStatistics::Batch,
     one_value: OneValue::Accepted,
     state: RUNNING,
     affine: true,
@@ -157,6 +160,7 @@ dialects! {
         name: "equinox_ema",
         default_momentum: Some(0.99),
         average: Average::FirstReplaces,
+        training: TrainingStatistics::Updated,
         state: COUNTED,
         departure: "momentum weighs the old value, the biased variance is averaged, the first batch replaces the \
                     statistics, and training normalizes with the statistics that it has just moved",
@@ -257,6 +261,7 @@ impl BatchNormDialect {
             running_biased: conventions.running_degrees_of_freedom == 0,
             bessel_guarded: conventions.bessel_guarded,
             average: conventions.average,
+            training: conventions.training,
             one_value: conventions.one_value,
             ..Rule::default()
         }

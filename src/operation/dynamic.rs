@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::check_dtypes;
 use super::values::{added, check_shapes, gradients, kept, misshapen, sums};
-use super::{Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, Refused, Rule, Signature};
+use super::{
+    Call, Definition, Description, Given, Output, Outputs, Partition, Plan, Refusal, Refused, Rule, Signature,
+};
 use crate::arithmetic::{Arithmetic, Function, Real, SLOPE_OF_ERF};
 use crate::tensor::Tensors;
 
@@ -33,10 +35,8 @@ macro_rules! dynamic {
                 Signature {
                     required: &["input", "alpha"],
                     optional: $optional,
-                    outputs: &["output"],
-                    state: &[],
                     differentiable: $differentiable,
-                    modes: false,
+                    ..Signature::STATELESS
                 }
             }
 
@@ -46,21 +46,15 @@ macro_rules! dynamic {
 
             fn forward<A: Arithmetic>(
                 &self,
-                arithmetic: &A,
-                plan: &Plan,
-                tensors: &Tensors<Vec<A::Input>>,
-                rule: &Rule,
+                Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
             ) -> Outputs<A::Real> {
                 forward(arithmetic, $function, plan, tensors, rule)
             }
 
             fn backward<A: Arithmetic>(
                 &self,
-                arithmetic: &A,
-                _plan: &Plan,
-                tensors: &Tensors<Vec<A::Input>>,
+                Given { arithmetic, tensors, rule, .. }: Given<'_, A>,
                 shapes: &Tensors<Description>,
-                rule: &Rule,
             ) -> Tensors<Output<A::Real>> {
                 backward(arithmetic, $function, tensors, shapes, rule)
             }

@@ -17,10 +17,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, check_vectors, factor};
+use super::running::{self, Keeping};
 use super::values::{added, at, channels_first, gradients, kept, sums};
 use super::{
-    Call, Definition, Description, Dialect, GroupNorm, Mode, OneValue, Output, Outputs, Partition, Plan, Refusal,
-    RefusalKind, Refused, Rule, Signature, Source, Updates, json_float,
+    Call, Definition, Description, Dialect, Given, GroupNorm, Mode, OneValue, Output, Outputs, Partition, Plan,
+    Refusal, RefusalKind, Refused, Rule, Signature, Source, Updates, json_float,
 };
 use crate::arithmetic::{Arithmetic, Function, Group, Real};
 use crate::tensor::Tensors;
@@ -45,12 +46,11 @@ macro_rules! batch_series {
 
             fn signature(&self) -> Signature {
                 Signature {
-                    required: &["input"],
                     optional: $optional,
-                    outputs: &["output"],
                     state: &["running_var"],
                     differentiable: $differentiable,
                     modes: true,
+                    ..Signature::STATELESS
                 }
             }
 
@@ -58,25 +58,16 @@ macro_rules! batch_series {
                 batch_plan(call, self.eps, self.momentum, rule).map_err(Refused::uncounted)
             }
 
-            fn forward<A: Arithmetic>(
-                &self,
-                arithmetic: &A,
-                plan: &Plan,
-                tensors: &Tensors<Vec<A::Input>>,
-                rule: &Rule,
-            ) -> Outputs<A::Real> {
-                batch_forward(arithmetic, $right, plan, tensors, rule)
+            fn forward<A: Arithmetic>(&self, given: Given<'_, A>) -> Outputs<A::Real> {
+                batch_forward(given, $right)
             }
 
             fn backward<A: Arithmetic>(
                 &self,
-                arithmetic: &A,
-                plan: &Plan,
-                tensors: &Tensors<Vec<A::Input>>,
+                given: Given<'_, A>,
                 shapes: &Tensors<Description>,
-                rule: &Rule,
             ) -> Tensors<Output<A::Real>> {
-                batch_backward(arithmetic, $right, plan, tensors, shapes, rule)
+                batch_backward(given, $right, shapes)
             }
         }
     };
@@ -111,14 +102,7 @@ macro_rules! sample_series {
             const NAME: &'static str = $name;
 
             fn signature(&self) -> Signature {
-                Signature {
-                    required: &["input"],
-                    optional: $optional,
-                    outputs: &["output"],
-                    state: &[],
-                    differentiable: $differentiable,
-                    modes: false,
-                }
+                Signature { optional: $optional, differentiable: $differentiable, ..Signature::STATELESS }
             }
 
             fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
@@ -130,25 +114,16 @@ macro_rules! sample_series {
                 Ok(Plan { standardizes: false, centred: $centred, ..plan })
             }
 
-            fn forward<A: Arithmetic>(
-                &self,
-                arithmetic: &A,
-                plan: &Plan,
-                tensors: &Tensors<Vec<A::Input>>,
-                rule: &Rule,
-            ) -> Outputs<A::Real> {
-                sample_forward(arithmetic, plan, tensors, rule)
+            fn forward<A: Arithmetic>(&self, given: Given<'_, A>) -> Outputs<A::Real> {
+                sample_forward(given)
             }
 
             fn backward<A: Arithmetic>(
                 &self,
-                arithmetic: &A,
-                plan: &Plan,
-                tensors: &Tensors<Vec<A::Input>>,
+                given: Given<'_, A>,
                 shapes: &Tensors<Description>,
-                rule: &Rule,
             ) -> Tensors<Output<A::Real>> {
-                sample_backward(arithmetic, plan, tensors, shapes, rule)
+                sample_backward(given, shapes)
             }
         }
     };
@@ -185,6 +160,7 @@ fn batch_plan(call: &Call<'_>, eps: f64, momentum: f64, rule: &Rule) -> Result<P
         centred: true,
         source: if from_input { Source::Input } else { Source::Stored },
         update: if moves { factor(Some(momentum), None, rule) } else { None },
+        keeping: Keeping::of(rule, Some(momentum), None),
         running,
         ..Plan::of_norms(Partition::channels(batch, channels, length), shape, eps)
     })
@@ -222,14 +198,7 @@ struct Channel<A: Arithmetic> {
 }
 
 impl<A: Arithmetic> Channel<A> {
-    fn new(
-        arithmetic: &A,
-        kind: Right,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-        channel: usize,
-    ) -> Channel<A> {
+    fn new(Given { arithmetic, plan, tensors, rule }: Given<'_, A>, kind: Right, channel: usize) -> Channel<A> {
         let positions = plan.partition.positions(channel);
         let raw = at(&tensors["input"], &positions);
         let x: Vec<A::Real> = raw.iter().map(|&x| arithmetic.keep(x)).collect();
@@ -263,50 +232,43 @@ impl<A: Arithmetic> Channel<A> {
     }
 }
 
-fn batch_forward<A: Arithmetic>(
-    arithmetic: &A,
-    kind: Right,
-    plan: &Plan,
-    tensors: &Tensors<Vec<A::Input>>,
-    rule: &Rule,
-) -> Outputs<A::Real> {
+fn batch_forward<A: Arithmetic>(given: Given<'_, A>, kind: Right) -> Outputs<A::Real> {
+    let Given { arithmetic, plan, tensors, rule } = given;
     let mut output = kept(arithmetic, tensors, "input");
     let (weight, bias) = (kept(arithmetic, tensors, "weight"), kept(arithmetic, tensors, "bias"));
-    let mut running = kept(arithmetic, tensors, "running_var");
+    let mut moments = Vec::new();
     let count = if output.is_empty() { 0 } else { plan.partition.groups() };
     for channel in 0..count {
-        let group = Channel::new(arithmetic, kind, plan, tensors, rule, channel);
+        let group = Channel::new(given, kind, channel);
         for (&position, &y) in group.positions.iter().zip(&group.y) {
             let y = if weight.is_empty() { y } else { y * weight[channel] };
             output[position] = if bias.is_empty() { y } else { y + bias[channel] };
         }
-        if let (Some(factor), Some(batch)) = (plan.update, &group.batch) {
-            let variance = arithmetic.variance(&batch.moments, u8::from(!rule.running_biased));
-            running[channel] = arithmetic.mix(tensors["running_var"][channel], variance, factor);
-        }
+        moments.extend(group.batch.map(|batch| batch.moments));
     }
     let mut outputs = Outputs::of(plan, output);
     if plan.running {
-        outputs.tensors.insert("running_var".into(), Output { shape: vec![running.len()], values: running });
+        let state = |name: &str| tensors.get(name).map(Vec::as_slice);
+        for (name, values) in running::moved(arithmetic, plan, &moments, &state, rule) {
+            outputs.tensors.insert(name.into(), Output { shape: vec![values.len()], values });
+        }
     }
     outputs
 }
 
 fn batch_backward<A: Arithmetic>(
-    arithmetic: &A,
+    given: Given<'_, A>,
     kind: Right,
-    plan: &Plan,
-    tensors: &Tensors<Vec<A::Input>>,
     shapes: &Tensors<Description>,
-    rule: &Rule,
 ) -> Tensors<Output<A::Real>> {
+    let Given { arithmetic, plan, tensors, .. } = given;
     let (weight, seed) = (kept(arithmetic, tensors, "weight"), kept(arithmetic, tensors, "grad_output.output"));
     let (one, channels) = (A::Real::constant(1.0), plan.partition.inner);
     let (mut gradient, mut grad_v) = (seed.clone(), sums(channels));
     let (mut grad_weight, mut grad_bias) = (sums(channels), sums(channels));
     let count = if seed.is_empty() { 0 } else { plan.partition.groups() };
     for channel in 0..count {
-        let group = Channel::new(arithmetic, kind, plan, tensors, rule, channel);
+        let group = Channel::new(given, kind, channel);
         let (length, size) = (plan.partition.run_length, group.x.len());
         // What falls to the left branch, and to the right one of each instance.
         let (mut to_left, mut to_right) = (Vec::new(), sums(group.instances.len()));
@@ -357,7 +319,7 @@ struct Sample<A: Arithmetic> {
 }
 
 impl<A: Arithmetic> Sample<A> {
-    fn new(arithmetic: &A, plan: &Plan, tensors: &Tensors<Vec<A::Input>>, rule: &Rule, group: usize) -> Sample<A> {
+    fn new(Given { arithmetic, plan, tensors, rule }: Given<'_, A>, group: usize) -> Sample<A> {
         let positions = plan.partition.positions(group);
         let raw = at(&tensors["input"], &positions);
         let statistics = Statistics::new(arithmetic, &raw, plan.centred, plan, rule);
@@ -381,17 +343,13 @@ fn channel_of(plan: &Plan, position: usize) -> usize {
     position / run_length % (inner * runs)
 }
 
-fn sample_forward<A: Arithmetic>(
-    arithmetic: &A,
-    plan: &Plan,
-    tensors: &Tensors<Vec<A::Input>>,
-    rule: &Rule,
-) -> Outputs<A::Real> {
+fn sample_forward<A: Arithmetic>(given: Given<'_, A>) -> Outputs<A::Real> {
+    let Given { arithmetic, plan, tensors, .. } = given;
     let mut output = kept(arithmetic, tensors, "input");
     let (weight, bias) = (kept(arithmetic, tensors, "weight"), kept(arithmetic, tensors, "bias"));
     let count = if output.is_empty() { 0 } else { plan.partition.groups() };
     for group in 0..count {
-        let group = Sample::new(arithmetic, plan, tensors, rule, group);
+        let group = Sample::new(given, group);
         for (&position, &y) in group.positions.iter().zip(&group.y) {
             let channel = channel_of(plan, position);
             let y = if weight.is_empty() { y } else { y * weight[channel] };
@@ -401,20 +359,15 @@ fn sample_forward<A: Arithmetic>(
     Outputs::of(plan, output)
 }
 
-fn sample_backward<A: Arithmetic>(
-    arithmetic: &A,
-    plan: &Plan,
-    tensors: &Tensors<Vec<A::Input>>,
-    shapes: &Tensors<Description>,
-    rule: &Rule,
-) -> Tensors<Output<A::Real>> {
+fn sample_backward<A: Arithmetic>(given: Given<'_, A>, shapes: &Tensors<Description>) -> Tensors<Output<A::Real>> {
+    let Given { arithmetic, plan, tensors, rule } = given;
     let (weight, seed) = (kept(arithmetic, tensors, "weight"), kept(arithmetic, tensors, "grad_output.output"));
     let channels = plan.partition.inner * plan.partition.runs;
     let (one, mut gradient) = (A::Real::constant(1.0), seed.clone());
     let (mut grad_weight, mut grad_bias, mut grad_v) = (sums(channels), sums(channels), sums(channels));
     let count = if seed.is_empty() { 0 } else { plan.partition.groups() };
     for group in 0..count {
-        let group = Sample::new(arithmetic, plan, tensors, rule, group);
+        let group = Sample::new(given, group);
         let sigma = group.statistics.sigma;
         let (mut along, mut direct) = (Vec::new(), Vec::new());
         for (k, &position) in group.positions.iter().enumerate() {

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::check_dtypes;
 use super::values::{added, channels_first, check_shapes, gradients, kept, sums};
-use super::{Call, Definition, Description, Output, Outputs, Partition, Plan, Refused, Rule, Signature};
+use super::{
+    Call, Definition, Description, Given, Output, Outputs, Partition, Plan, Refused, Rule, Signature, WeightReading,
+};
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
 
@@ -24,11 +26,8 @@ impl Definition for Film {
     fn signature(&self) -> Signature {
         Signature {
             required: &["input", "gamma", "beta"],
-            optional: &[],
-            outputs: &["output"],
-            state: &[],
             differentiable: &["input", "gamma", "beta"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 
@@ -41,18 +40,13 @@ impl Definition for Film {
         Ok(Plan::of_norms(Partition::instances(batch, channels, length), &call.tensors["input"].shape, 0.0))
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let [mut output, gamma, beta] = ["input", "gamma", "beta"].map(|name| kept(arithmetic, tensors, name));
         for (index, x) in output.iter_mut().enumerate() {
             let condition = condition(plan, index, rule);
             let gamma = gamma[condition];
-            let gamma = if rule.offset_flipped { A::Real::constant(1.0) + gamma } else { gamma };
+            let offset = rule.weight == WeightReading::Offset;
+            let gamma = if offset { A::Real::constant(1.0) + gamma } else { gamma };
             *x = *x * gamma + beta[condition];
         }
         Outputs::of(plan, output)
@@ -60,11 +54,8 @@ impl Definition for Film {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let [input, gamma, seed] = ["input", "gamma", "grad_output.output"].map(|name| kept(arithmetic, tensors, name));
         let (mut grad_input, mut grad_gamma, mut grad_beta) = (seed.clone(), sums(gamma.len()), sums(gamma.len()));

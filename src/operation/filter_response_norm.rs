@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::{self, check_dtypes, check_vectors};
 use super::values::{added, channels_first, kept, sums};
-use super::{Call, Definition, Description, Output, Outputs, Partition, Plan, Refused, Rule, Signature, json_float};
+use super::{
+    Call, Definition, Description, Given, Output, Outputs, Partition, Plan, Refused, Rule, Signature, json_float,
+};
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
 
@@ -30,14 +32,7 @@ impl Definition for FilterResponseNorm {
     const NAME: &'static str = "filter_response_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input"],
-            optional: &VECTORS,
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input", "weight", "bias", "tau"],
-            modes: false,
-        }
+        Signature { optional: &VECTORS, differentiable: &["input", "weight", "bias", "tau"], ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
@@ -51,13 +46,7 @@ impl Definition for FilterResponseNorm {
         Ok(Plan { standardizes: !call.has("tau"), ..plan })
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let mut outputs = normalization::forward(arithmetic, plan, tensors, rule);
         let tau = kept(arithmetic, tensors, "tau");
         if let (false, Some(output)) = (tau.is_empty() || rule.inactive, outputs.tensors.get_mut("output")) {
@@ -70,11 +59,8 @@ impl Definition for FilterResponseNorm {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let tau = kept(arithmetic, tensors, "tau");
         let mut seed = kept(arithmetic, tensors, "grad_output.output");

@@ -25,14 +25,7 @@ impl Definition for FrozenBatchNorm {
     const NAME: &'static str = "frozen_batch_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input", "weight", "bias", "running_mean", "running_var"],
-            optional: &[],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input"],
-            modes: false,
-        }
+        Signature { required: &["input", "weight", "bias", "running_mean", "running_var"], ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {

@@ -12,14 +12,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::normalization::{self, check_dtypes, check_vectors, factor};
+use super::chunks;
+use super::normalization::{check_dtypes, check_vectors};
 use super::values::channels_first;
 use super::{
-    Call, Definition, Mode, OneValue, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
-    Source, Updates, json_float,
+    Call, Definition, Given, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, json_float,
 };
-use crate::arithmetic::{Arithmetic, Group, Real};
-use crate::tensor::Tensors;
+use crate::arithmetic::{Arithmetic, Real};
 
 /// Its hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,12 +40,11 @@ impl Definition for GhostBatchNorm {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &VECTORS,
-            outputs: &["output"],
-            state: &["running_mean", "running_var"],
+            state: chunks::STATE,
             differentiable: &["input", "weight", "bias"],
             modes: true,
+            ..Signature::STATELESS
         }
     }
 
@@ -54,43 +52,17 @@ impl Definition for GhostBatchNorm {
         self.plan_chunks(call, rule).map_err(Refused::uncounted)
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
-        let normalized = Plan { running: false, update: None, ..plan.clone() };
-        let mut outputs = normalization::forward(arithmetic, &normalized, tensors, rule);
-        if !plan.running {
-            return outputs;
-        }
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let Partition { outer: chunks, inner: channels, .. } = plan.partition;
-        let chunks = if tensors["input"].is_empty() || plan.update.is_none() { 0 } else { chunks };
-        for name in ["running_mean", "running_var"] {
-            let statistic = |group| {
-                let moments = arithmetic.moments(Group::new(&tensors["input"], plan.partition.group(group)), true);
-                if name == "running_mean" {
-                    return arithmetic.mean(&moments);
-                }
-                let variance = arithmetic.variance(&moments, u8::from(!rule.running_biased));
-                arithmetic.running_quantity(variance, rule.running, plan.eps)
-            };
-            let moved = tensors[name].iter().enumerate().map(|(channel, &old)| {
-                let old = arithmetic.keep(old);
-                let Some(factor) = plan.update else { return old };
-                let of_chunks = (0..chunks).map(|chunk| statistic(chunk * channels + channel));
-                if rule.chunks_averaged && chunks > 0 {
-                    let mean = A::Real::sum(of_chunks) / A::Real::constant(chunks as f64);
-                    return arithmetic.mix_again(old, mean, factor);
-                }
-                of_chunks.fold(old, |old, new| arithmetic.mix_again(old, new, factor))
-            });
-            let values: Vec<A::Real> = moved.collect();
-            outputs.tensors.insert(name.into(), Output { shape: vec![values.len()], values });
-        }
-        outputs
+        chunks::forward(arithmetic, plan, tensors, rule, &[channels], |channel, old, factor, statistic| {
+            let of_chunks = (0..chunks).map(|chunk| statistic(chunk * channels + channel));
+            let old = arithmetic.keep(old);
+            if rule.chunks_averaged {
+                let mean = A::Real::sum(of_chunks) / A::Real::constant(chunks as f64);
+                return arithmetic.mix_again(old, mean, factor);
+            }
+            of_chunks.fold(old, |old, new| arithmetic.mix_again(old, new, factor))
+        })
     }
 }
 
@@ -104,39 +76,6 @@ impl GhostBatchNorm {
             let message = format!("a batch of {batch} has no chunks of batch_size = {size}; expected a divisor");
             return Err(Refusal::new(RefusalKind::Shape, message));
         }
-        let running = both_running(call)?;
-        let train = call.mode == Mode::Train;
-        let chunks = Partition {
-            outer: batch / size,
-            outer_stride: size * channels * length,
-            ..Partition::channels(size, channels, length)
-        };
-        let plan = Plan::standardizing(chunks, &call.tensors["input"].shape, self.eps, true);
-        if running && !train && !rule.batch_statistics_in_eval {
-            let partition = Partition::channels(batch, channels, length);
-            return Ok(Plan { partition, source: Source::Stored, running, ..plan });
-        }
-        if size * length == 1 && rule.one_value != OneValue::Accepted {
-            let message = "one value per channel and chunk; expected more than one";
-            return Err(Refusal::new(RefusalKind::TooFewValues, message));
-        }
-        let moves = running && train && rule.updates != Updates::Never;
-        let update = if moves { factor(Some(self.momentum), None, rule) } else { None };
-        Ok(Plan { running, update, ..plan })
-    }
-}
-
-/// Whether both running statistics were sent.
-///
-/// # Errors
-/// If one of them is missing.
-pub(super) fn both_running(call: &Call<'_>) -> Result<bool, Refusal> {
-    match (call.has("running_mean"), call.has("running_var")) {
-        (true, true) => Ok(true),
-        (false, false) => Ok(false),
-        _ => {
-            let message = "one of running_mean and running_var is missing; send both or neither";
-            Err(Refusal::new(RefusalKind::Parameter, message))
-        }
+        chunks::plan(call, [batch, channels, length], batch / size, None, (self.eps, self.momentum), rule)
     }
 }

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::normalization::{check_dtypes, check_vectors};
 use super::norms::norm;
 use super::values::{added, channels_first, gradients, kept, sums};
-use super::{Call, Definition, Description, Output, Outputs, Partition, Plan, Refused, Rule, Signature, json_float};
+use super::{
+    Call, Definition, Description, Given, Output, Outputs, Partition, Plan, Refused, Rule, Signature, json_float,
+};
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
 
@@ -31,11 +33,8 @@ impl Definition for GlobalResponseNorm {
     fn signature(&self) -> Signature {
         Signature {
             required: &["input", "weight", "bias"],
-            optional: &[],
-            outputs: &["output"],
-            state: &[],
             differentiable: &["input", "weight", "bias"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 
@@ -49,13 +48,7 @@ impl Definition for GlobalResponseNorm {
         Ok(Plan::of_norms(partition, &call.tensors["input"].shape, self.eps))
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let [input, weight, bias] = ["input", "weight", "bias"].map(|name| kept(arithmetic, tensors, name));
         let (channels, length) = (plan.partition.inner, plan.partition.run_length);
         let mut output = Vec::with_capacity(input.len());
@@ -71,11 +64,8 @@ impl Definition for GlobalResponseNorm {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let [input, weight, seed] =
             ["input", "weight", "grad_output.output"].map(|name| kept(arithmetic, tensors, name));

@@ -34,12 +34,9 @@ impl Definition for GroupNorm {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &["weight", "bias"],
-            outputs: &["output"],
-            state: &[],
             differentiable: &["input", "weight", "bias"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::normalization::check_vectors;
 use super::running::Keeping;
+use super::running::both_running;
 use super::{
     Call, Definition, Grouping, Mode, OneValue, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
     Source, json_float, normalization,
@@ -38,12 +39,11 @@ impl Definition for InstanceNorm {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &["weight", "bias", "running_mean", "running_var", "num_batches_tracked"],
-            outputs: &["output"],
             state: &["running_mean", "running_var", "num_batches_tracked"],
             differentiable: &["input", "weight", "bias"],
             modes: true,
+            ..Signature::STATELESS
         }
     }
 
@@ -72,11 +72,7 @@ impl InstanceNorm {
         let (batch, rest) = if batched { (shape[0], &shape[1..]) } else { (1, shape) };
         let (channels, length) = (rest[0], rest[1..].iter().product::<usize>());
         check_vectors(call.tensors, &VECTORS, channels)?;
-        let running = match (call.has("running_mean"), call.has("running_var")) {
-            (true, true) => true,
-            (false, false) => false,
-            _ => return refuse(RefusalKind::Parameter, "send both running_mean and running_var or neither".into()),
-        };
+        let running = both_running(call)?;
         let train = call.mode == Mode::Train;
         let from_input = normalization::normalizes_by_batch(train, running, rule);
         if from_input && length == 1 && rule.one_value != OneValue::Accepted {
@@ -84,6 +80,8 @@ impl InstanceNorm {
             return refuse(RefusalKind::TooFewValues, message);
         }
         let momentum = Some(self.momentum.unwrap_or(0.0));
+        let moves = running && normalization::moves(train, rule);
+        let update = if moves { normalization::factor(momentum, None, rule) } else { None };
         let partition = match rule.grouping {
             Grouping::Pooled => Partition::channels(batch, channels, length),
             _ => Partition::instances(batch, channels, length),
@@ -91,13 +89,9 @@ impl InstanceNorm {
         Ok(Plan {
             standardizes: true,
             centred: true,
-            source: if from_input { Source::Input } else { Source::Stored },
+            source: Source::of(from_input, train && update.is_some(), rule),
             keeping: Keeping::of(rule, momentum, None),
-            update: if running && normalization::moves(train, rule) {
-                normalization::factor(momentum, None, rule)
-            } else {
-                None
-            },
+            update,
             running,
             num_batches_tracked: call.num_batches_tracked,
             ..Plan::of_norms(partition, shape, self.eps)

@@ -33,12 +33,9 @@ impl Definition for LayerNorm {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &["weight", "bias"],
-            outputs: &["output"],
-            state: &[],
             differentiable: &["input", "weight", "bias"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 

@@ -28,12 +28,9 @@ impl Definition for LayerNorm1p {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &["weight", "bias"],
-            outputs: &["output"],
-            state: &[],
             differentiable: &["input", "weight", "bias"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 

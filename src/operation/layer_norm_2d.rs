@@ -26,12 +26,9 @@ impl Definition for LayerNorm2d {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &["weight", "bias"],
-            outputs: &["output"],
-            state: &[],
             differentiable: &["input", "weight", "bias"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 

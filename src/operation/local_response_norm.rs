@@ -11,8 +11,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
-    WindowRule, json_float,
+    Call, Definition, Description, Given, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Signature, WindowRule, json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -82,21 +82,15 @@ macro_rules! local_response {
 
             fn forward<A: Arithmetic>(
                 &self,
-                arithmetic: &A,
-                plan: &Plan,
-                tensors: &Tensors<Vec<A::Input>>,
-                rule: &Rule,
+                Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
             ) -> Outputs<A::Real> {
                 self.window().forward(arithmetic, plan, tensors, rule)
             }
 
             fn backward<A: Arithmetic>(
                 &self,
-                arithmetic: &A,
-                plan: &Plan,
-                tensors: &Tensors<Vec<A::Input>>,
+                Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
                 shapes: &Tensors<Description>,
-                rule: &Rule,
             ) -> Tensors<Output<A::Real>> {
                 let gradient = self.window().backward(arithmetic, plan, tensors, rule);
                 Tensors::from([(

@@ -12,9 +12,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::normalization::{check_dtypes, factor};
+use super::running::{self, Keeping};
 use super::values::{added, at, check_shapes, gradients, kept, sums};
 use super::{
-    BatchNorm, BatchNormDialect, Call, Definition, Description, Dialect, GroupNorm, LayerNorm, MaskRule, Mode,
+    BatchNorm, BatchNormDialect, Call, Definition, Description, Dialect, Given, GroupNorm, LayerNorm, MaskRule, Mode,
     OneValue, Output, Outputs, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source, Updates, json_float,
 };
 use crate::arithmetic::{Arithmetic, Group, Parameter, Real};
@@ -75,25 +76,16 @@ macro_rules! masked {
                 Ok(Plan { standardizes: false, ..plan })
             }
 
-            fn forward<A: Arithmetic>(
-                &self,
-                arithmetic: &A,
-                plan: &Plan,
-                tensors: &Tensors<Vec<A::Input>>,
-                rule: &Rule,
-            ) -> Outputs<A::Real> {
-                forward(arithmetic, plan, tensors, rule)
+            fn forward<A: Arithmetic>(&self, given: Given<'_, A>) -> Outputs<A::Real> {
+                forward(given)
             }
 
             fn backward<A: Arithmetic>(
                 &self,
-                arithmetic: &A,
-                plan: &Plan,
-                tensors: &Tensors<Vec<A::Input>>,
+                given: Given<'_, A>,
                 shapes: &Tensors<Description>,
-                rule: &Rule,
             ) -> Tensors<Output<A::Real>> {
-                backward(arithmetic, plan, tensors, shapes, rule)
+                backward(given, shapes)
             }
         }
     };
@@ -138,7 +130,9 @@ impl MaskedBatchNorm {
         }
         let moves = plan.running && call.mode == Mode::Train && rule.updates != Updates::Never;
         let update = if moves { factor(Some(self.momentum), None, rule) } else { None };
-        Ok(Plan { update, ..plan })
+        // The biased variance is averaged.
+        let keeping = Keeping { degrees_of_freedom: u8::from(rule.running_biased), ..Keeping::default() };
+        Ok(Plan { update, keeping, ..plan })
     }
 }
 
@@ -152,7 +146,7 @@ struct Masked<A: Arithmetic> {
 }
 
 impl<A: Arithmetic> Masked<A> {
-    fn new(arithmetic: &A, plan: &Plan, tensors: &Tensors<Vec<A::Input>>, rule: &Rule, group: usize) -> Masked<A> {
+    fn new(Given { arithmetic, plan, tensors, rule }: Given<'_, A>, group: usize) -> Masked<A> {
         let positions = plan.partition.positions(group);
         let x = at(&tensors["input"], &positions);
         let mask = at(&tensors["mask"], &positions);
@@ -187,16 +181,12 @@ fn groups(plan: &Plan, elements: usize) -> std::ops::Range<usize> {
     0..if elements == 0 { 0 } else { plan.partition.groups() }
 }
 
-fn forward<A: Arithmetic>(
-    arithmetic: &A,
-    plan: &Plan,
-    tensors: &Tensors<Vec<A::Input>>,
-    rule: &Rule,
-) -> Outputs<A::Real> {
+fn forward<A: Arithmetic>(given: Given<'_, A>) -> Outputs<A::Real> {
+    let Given { arithmetic, plan, tensors, rule } = given;
     let mut output = kept(arithmetic, tensors, "input");
     let mut moments = Vec::new();
     for group in groups(plan, output.len()) {
-        let masked = Masked::new(arithmetic, plan, tensors, rule, group);
+        let masked = Masked::new(given, group);
         let of_elements = |name: &str| {
             let values = tensors.get(name)?;
             Some((0..masked.x.len()).map(|k| values[masked.parameter(plan, k)]).collect::<Vec<_>>())
@@ -212,36 +202,23 @@ fn forward<A: Arithmetic>(
     }
     let mut outputs = Outputs::of(plan, output);
     if plan.running {
-        let moved = |name: &str, new: &dyn Fn(&A::Moments) -> A::Real| {
-            let values = tensors[name].iter().enumerate().map(|(channel, &old)| match plan.update {
-                Some(factor) if !moments.is_empty() => arithmetic.mix(old, new(&moments[channel]), factor),
-                _ => arithmetic.keep(old),
-            });
-            let values: Vec<A::Real> = values.collect();
-            (name.to_owned(), Output { shape: vec![values.len()], values })
-        };
-        let degrees = 1 - u8::from(!rule.running_biased);
-        let mean = moved("running_mean", &|moments| arithmetic.mean(moments));
-        let variance = moved("running_var", &|moments| arithmetic.variance(moments, degrees));
-        outputs.tensors.extend([mean, variance]);
+        let state = |name: &str| tensors.get(name).map(Vec::as_slice);
+        for (name, values) in running::moved(arithmetic, plan, &moments, &state, rule) {
+            outputs.tensors.insert(name.into(), Output { shape: vec![values.len()], values });
+        }
     }
     outputs
 }
 
-fn backward<A: Arithmetic>(
-    arithmetic: &A,
-    plan: &Plan,
-    tensors: &Tensors<Vec<A::Input>>,
-    shapes: &Tensors<Description>,
-    rule: &Rule,
-) -> Tensors<Output<A::Real>> {
+fn backward<A: Arithmetic>(given: Given<'_, A>, shapes: &Tensors<Description>) -> Tensors<Output<A::Real>> {
+    let Given { arithmetic, plan, tensors, .. } = given;
     let seed = kept(arithmetic, tensors, "grad_output.output");
     let weight = kept(arithmetic, tensors, "weight");
     let mut gradient = seed.clone();
     let count = |name: &str| tensors.get(name).map_or(0, Vec::len);
     let (mut weight_terms, mut bias_terms) = (sums(weight.len()), sums(count("bias")));
     for group in groups(plan, seed.len()) {
-        let masked = Masked::new(arithmetic, plan, tensors, rule, group);
+        let masked = Masked::new(given, group);
         let mut hat = vec![A::Real::constant(0.0); masked.x.len()];
         arithmetic.rescale(&masked.x, &masked.scaling, None, None, &mut hat);
         let mut a = at(&seed, &masked.positions);

@@ -5,7 +5,7 @@
 //! ```
 
 use super::{Elements, Plan, Source};
-use crate::arithmetic::{Arithmetic, Real, Runs, Scale};
+use crate::arithmetic::{Arithmetic, Runs};
 use crate::tensor::Tensors;
 
 /// The first elements of each run that [`Elements::FirstBlock`] sees.
@@ -48,25 +48,6 @@ pub(super) fn put_means_back<A: Arithmetic>(
     each_element(arithmetic, plan, tensors, output, |group, _, weight, _, out| {
         let shift = arithmetic.mean(&moments[group]) * arithmetic.inverse(&scalings[group]);
         out + weight.map_or(shift, |weight| weight * shift)
-    });
-}
-
-/// Normalizes with these statistics of each channel.
-pub(super) fn normalize_by<A: Arithmetic>(
-    arithmetic: &A,
-    plan: &Plan,
-    tensors: &Tensors<Vec<A::Input>>,
-    (mean, variance): (&[A::Real], &[A::Real]),
-    scale: &Scale,
-    output: &mut [A::Real],
-) {
-    let inner = plan.partition.inner;
-    each_element(arithmetic, plan, tensors, output, |group, x, weight, bias, _| {
-        let channel = group % inner;
-        let sigma = (variance[channel] + A::Real::constant(scale.eps)).sqrt();
-        let mut y = (x - mean[channel]) / sigma;
-        y = weight.map_or(y, |weight| y * weight);
-        bias.map_or(y, |bias| y + bias)
     });
 }
 

@@ -9,6 +9,7 @@ mod ada_instance_norm;
 mod ada_layer_norm;
 mod batch_norm;
 mod batch_renorm;
+mod chunks;
 mod conv_batch_norm_fold;
 mod dialect;
 mod double_backward;
@@ -64,7 +65,8 @@ pub use conv_batch_norm_fold::ConvBatchNormFold;
 pub use dialect::{BatchNormDialect, Conventions};
 pub use dynamic::{DynamicErf, DynamicTanh};
 pub use evo_norm::{EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2};
-pub use families::{AFFINE, BATCH, CENTRED, FAMILY, RUNNING, TORCH_FAMILY, WEIGHTED};
+pub use families::{AFFINE, BATCH, CENTRED, FAMILY, RUNNING, TORCH_CENTRED, TORCH_FAMILY, WEIGHTED};
+pub(crate) use families::{count, join, joined};
 pub use film::Film;
 pub use filter_response_norm::FilterResponseNorm;
 pub use frozen_batch_norm::FrozenBatchNorm;
@@ -213,6 +215,18 @@ pub struct Signature {
     pub modes: bool,
 }
 
+impl Signature {
+    /// That of a layer without parameters or state: `input` goes in, `output` comes out, in either mode.
+    pub const STATELESS: Signature = Signature {
+        required: &["input"],
+        optional: &[],
+        outputs: &["output"],
+        state: &[],
+        differentiable: &["input"],
+        modes: false,
+    };
+}
+
 /// A norm variant, defined once for every arithmetic.
 pub trait Definition: 'static {
     /// The name in the protocol, in snake case.
@@ -232,14 +246,8 @@ pub trait Definition: 'static {
     /// The refusal of the layer that the dialect names, with the counter that the layer has counted before it.
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused>;
 
-    /// The outputs, in any arithmetic; by default those of the family of standardizing norms. `plan` must come from [`Definition::plan`] with the same shapes.
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    /// The outputs, in any arithmetic; by default those of the family of standardizing norms.
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         normalization::forward(arithmetic, plan, tensors, rule)
     }
 
@@ -247,11 +255,8 @@ pub trait Definition: 'static {
     /// `grad_output.<output>`; by default those of the family.
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let mut gradients = normalization::backward(arithmetic, plan, tensors, shapes, rule);
         let differentiable = self.signature().differentiable;
@@ -259,6 +264,26 @@ pub trait Definition: 'static {
         gradients
     }
 }
+
+/// What a definition computes from.
+pub struct Given<'a, A: Arithmetic> {
+    /// The arithmetic.
+    pub arithmetic: &'a A,
+    /// What [`Definition::plan`] made of the same shapes.
+    pub plan: &'a Plan,
+    /// The elements of the tensors that were sent, in C order.
+    pub tensors: &'a Tensors<Vec<A::Input>>,
+    /// The choices.
+    pub rule: &'a Rule,
+}
+
+impl<A: Arithmetic> Clone for Given<'_, A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A: Arithmetic> Copy for Given<'_, A> {}
 
 /// What a definition plans from.
 #[derive(Clone, Copy, Debug)]
@@ -359,7 +384,7 @@ macro_rules! operations {
                 rule: &Rule,
             ) -> Outputs<A::Real> {
                 match self {
-                    $(Operation::$variant(definition) => definition.forward(arithmetic, plan, tensors, rule),)*
+                    $(Operation::$variant(definition) => definition.forward(Given { arithmetic, plan, tensors, rule }),)*
                 }
             }
 
@@ -374,7 +399,7 @@ macro_rules! operations {
             ) -> Tensors<Output<A::Real>> {
                 match self {
                     $(Operation::$variant(definition) => {
-                        definition.backward(arithmetic, plan, tensors, shapes, rule)
+                        definition.backward(Given { arithmetic, plan, tensors, rule }, shapes)
                     })*
                 }
             }

@@ -7,11 +7,11 @@
 //! How the running statistics move is [`running`](super::running)'s.
 //! Which elements make a group is the [`Partition`]; all else that an operation may choose is its [`Rule`].
 
-use super::mistakes::{elements_seen, first_half, normalize_by, put_means_back};
+use super::mistakes::{elements_seen, first_half, put_means_back};
 use super::running::{self, Keeping};
 use super::{
     Centring, Cumulative, Description, GradientRule, MomentumSense, Partition, Refusal, RefusalKind, Rule,
-    TrainingStatistics, Updates,
+    TrainingStatistics, Updates, WeightReading,
 };
 use crate::arithmetic::{Arithmetic, DataType, Factor, Group, Parameter, Real, Runs};
 use crate::tensor::Tensors;
@@ -118,6 +118,17 @@ pub enum Source {
     Nothing,
 }
 
+impl Source {
+    /// The source of a call that normalizes with the input's statistics, or with stored ones; `trains` and moves them.
+    pub(super) fn of(from_input: bool, trains: bool, rule: &Rule) -> Source {
+        match rule.training {
+            TrainingStatistics::Updated if trains => Source::Average,
+            _ if from_input => Source::Input,
+            _ => Source::Stored,
+        }
+    }
+}
+
 /// One tensor of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output<R> {
@@ -148,7 +159,11 @@ impl Affine {
     /// What multiplies: the weight, or 1 + weight.
     fn factor<A: Arithmetic>(&self, arithmetic: &A, weight: A::Input, rule: &Rule) -> A::Real {
         let weight = arithmetic.keep(weight);
-        if self.one_plus == rule.offset_flipped { weight } else { A::Real::constant(1.0) + weight }
+        match rule.weight {
+            WeightReading::One => A::Real::constant(1.0),
+            reading if self.one_plus == (reading == WeightReading::Offset) => weight,
+            _ => A::Real::constant(1.0) + weight,
+        }
     }
 }
 
@@ -206,7 +221,7 @@ pub(crate) fn forward<A: Arithmetic>(
                 })
             };
             let (weight, bias) = (parameter(plan.affine.weight), parameter(plan.affine.bias));
-            if !plan.affine.one_plus && plan.affine.cast.is_none() && !rule.offset_flipped {
+            if !plan.affine.one_plus && plan.affine.cast.is_none() && rule.weight == WeightReading::AsGiven {
                 arithmetic.rescale(run, scaling, weight, bias, out);
                 continue;
             }
@@ -222,10 +237,6 @@ pub(crate) fn forward<A: Arithmetic>(
         put_means_back(arithmetic, plan, tensors, (&normalizing, &scalings), &mut output);
     }
 
-    if rule.training == TrainingStatistics::Updated && plan.update.is_some() {
-        let of = |name| moved.iter().find(|entry| entry.0 == name).map_or(&[][..], |entry| entry.1.as_slice());
-        normalize_by(arithmetic, plan, tensors, (of("running_mean"), of("running_var")), &scale, &mut output);
-    }
     for (name, values) in moved {
         outputs.insert(name.into(), Output { shape: vec![values.len()], values });
     }
@@ -358,7 +369,7 @@ pub(super) fn normalizes_by_batch(train: bool, running: bool, rule: &Rule) -> bo
 /// Whether the running statistics move.
 pub(super) fn moves(train: bool, rule: &Rule) -> bool {
     match rule.updates {
-        Updates::InTraining | Updates::Twice | Updates::FirstReplaces => train,
+        Updates::InTraining | Updates::Twice => train,
         Updates::Always => true,
         Updates::Never => false,
     }

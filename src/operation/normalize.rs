@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::norms::{axis, norm, norm_gradient};
 use super::{
-    Call, Definition, Description, GradientRule, NormRule, Output, Outputs, Partition, Plan, Refused, Rule, Signature,
-    json_float,
+    Call, Definition, Description, Given, GradientRule, NormRule, Output, Outputs, Partition, Plan, Refused, Rule,
+    Signature, json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -34,14 +34,7 @@ impl Definition for Normalize {
     const NAME: &'static str = "normalize";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input"],
-            optional: &[],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input"],
-            modes: false,
-        }
+        Signature::STATELESS
     }
 
     fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
@@ -53,13 +46,7 @@ impl Definition for Normalize {
         Ok(Plan::of_norms(Partition::lines(lines, axis), shape, self.eps))
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let input: Vec<A::Real> = tensors["input"].iter().map(|&x| arithmetic.keep(x)).collect();
         let mut output = input.clone();
         for group in 0..plan.partition.groups() {
@@ -75,11 +62,8 @@ impl Definition for Normalize {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let (input, seed) = (keep("input"), keep("grad_output.output"));

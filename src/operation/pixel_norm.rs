@@ -24,14 +24,7 @@ impl Definition for PixelNorm {
     const NAME: &'static str = "pixel_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input"],
-            optional: &[],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input"],
-            modes: false,
-        }
+        Signature::STATELESS
     }
 
     fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{added, at, channels_first, gradients, kept, sums};
 use super::{
-    Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
+    Call, Definition, Description, Given, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Signature,
 };
 use crate::arithmetic::{Arithmetic, Group, Real};
 use crate::tensor::Tensors;
@@ -29,14 +30,7 @@ impl Definition for PreciseBatchNormStatistics {
     const NAME: &'static str = "precise_batch_norm_statistics";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input"],
-            optional: &[],
-            outputs: &["running_mean", "running_var"],
-            state: &[],
-            differentiable: &["input"],
-            modes: false,
-        }
+        Signature { outputs: &["running_mean", "running_var"], ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
@@ -57,13 +51,7 @@ impl Definition for PreciseBatchNormStatistics {
         Ok(Plan { outputs, centred: true, ..plan })
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let (mut means, mut variances) = (Vec::new(), Vec::new());
         for channel in 0..plan.partition.groups() {
             let positions = plan.partition.positions(channel);
@@ -83,11 +71,8 @@ impl Definition for PreciseBatchNormStatistics {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, .. }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        _rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let [mut gradient, of_mean, of_variance] = ["input", "grad_output.running_mean", "grad_output.running_var"]
             .map(|name| kept(arithmetic, tensors, name));

@@ -13,7 +13,7 @@ use super::layer_norm::plan_trailing;
 use super::normalization::{self, check_dtypes};
 use super::values::{check_shapes, misshapen};
 use super::{
-    Affine, Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, Refused, Rule, Signature,
+    Affine, Call, Definition, Description, Given, Output, Outputs, Partition, Plan, Refusal, Refused, Rule, Signature,
     json_float,
 };
 use crate::arithmetic::Arithmetic;
@@ -41,9 +41,8 @@ impl Definition for QkNorm {
             required: &["input", "key"],
             optional: &["weight", "key_weight"],
             outputs: &["output", "key_output"],
-            state: &[],
             differentiable: &["input", "key", "weight", "key_weight"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 
@@ -51,13 +50,7 @@ impl Definition for QkNorm {
         self.plan_heads(call, rule).map_err(Refused::uncounted)
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let mut outputs = Tensors::new();
         for (side, (name, shape)) in SIDES.iter().zip(&plan.outputs) {
             let (plan, own) = one_side(plan, side, shape, tensors, rule);
@@ -69,11 +62,8 @@ impl Definition for QkNorm {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let mut gradients = Tensors::new();
         for (side, (_, shape)) in SIDES.iter().zip(&plan.outputs) {

@@ -42,14 +42,7 @@ impl Definition for RmsNorm {
     const NAME: &'static str = "rms_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input"],
-            optional: &["weight"],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input", "weight"],
-            modes: false,
-        }
+        Signature { optional: &["weight"], differentiable: &["input", "weight"], ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {

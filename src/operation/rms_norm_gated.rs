@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::normalization::check_dtypes;
 use super::values::{added, check_shapes, gradients, kept, misshapen, sums};
 use super::{
-    Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule, Signature,
-    json_float,
+    Call, Definition, Description, Given, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Refused, Rule,
+    Signature, json_float,
 };
 use crate::arithmetic::{Arithmetic, Function, Real};
 use crate::tensor::Tensors;
@@ -35,12 +35,9 @@ impl Definition for RmsNormGated {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &["gate", "weight"],
-            outputs: &["output"],
-            state: &[],
             differentiable: &["input", "gate", "weight"],
-            modes: false,
+            ..Signature::STATELESS
         }
     }
 
@@ -48,13 +45,7 @@ impl Definition for RmsNormGated {
         self.plan_groups(call).map_err(Refused::uncounted)
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let mut output = kept(arithmetic, tensors, "input");
         for positions in groups(plan, output.len()) {
             let group = Gated::new(self, arithmetic, plan, tensors, rule, &positions);
@@ -68,11 +59,8 @@ impl Definition for RmsNormGated {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let seed = kept(arithmetic, tensors, "grad_output.output");
         let features = shapes["input"].shape.last().copied().unwrap_or(1);

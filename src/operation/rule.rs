@@ -73,8 +73,6 @@ pub struct Rule {
     pub iteration: IterationRule,
     /// How a batch norm is folded into a convolution.
     pub folding: FoldingRule,
-    /// The weight multiplies where 1 + weight must, and the other way round.
-    pub offset_flipped: bool,
     /// Every sample is given the first one's conditions.
     pub first_condition: bool,
     /// What a mask does to the statistics.
@@ -188,8 +186,8 @@ pub enum WeightReading {
     /// The weight.
     #[default]
     AsGiven,
-    /// 1 more than the weight.
-    PlusOne,
+    /// 1 more than the weight, or where the layer takes that, the weight.
+    Offset,
     /// 1.
     One,
 }
@@ -268,8 +266,6 @@ pub enum Updates {
     Never,
     /// Twice a training call.
     Twice,
-    /// In training, but the first batch replaces them.
-    FirstReplaces,
 }
 
 /// What a backward pass leaves out.

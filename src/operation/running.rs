@@ -13,7 +13,7 @@
 //! statistic is a vector [C]; h is `hidden_mean` and `hidden_var`, A is in `running_mean` and `running_var`, S is
 //! `scale_factor` [1]. Sources: the dialects that keep them so, in `dialect.rs`.
 
-use super::{Partition, Plan, Rule};
+use super::{Call, Partition, Plan, Refusal, RefusalKind, Rule};
 use crate::arithmetic::{Arithmetic, Factor, Group, Real, bessel};
 
 /// How running statistics are kept.
@@ -26,7 +26,7 @@ pub enum Average {
     Debiased,
     /// Exponential, and evaluation reads r/(1 − dᵗ): Equinox, mode "batch".
     DebiasedWhenRead,
-    /// Exponential, but the first batch replaces r, and r normalizes in training too: Equinox, mode "ema".
+    /// Exponential, but the first batch replaces r: Equinox, mode "ema".
     FirstReplaces,
     /// A ← d·A + s and S ← d·S + 1, and evaluation reads A/S: Caffe.
     Unnormalized,
@@ -72,6 +72,21 @@ impl Keeping {
 
 /// The running statistics that there can be, but for the counter.
 pub(super) const STATE: [&str; 5] = ["running_mean", "running_var", "hidden_mean", "hidden_var", "scale_factor"];
+
+/// Whether both running statistics were sent.
+///
+/// # Errors
+/// If one of them is missing.
+pub(super) fn both_running(call: &Call<'_>) -> Result<bool, Refusal> {
+    match (call.has("running_mean"), call.has("running_var")) {
+        (true, true) => Ok(true),
+        (false, false) => Ok(false),
+        _ => {
+            let message = "one of running_mean and running_var is missing; send both or neither";
+            Err(Refusal::new(RefusalKind::Parameter, message))
+        }
+    }
+}
 
 /// The tensors of a call by name.
 type State<'a, I> = dyn Fn(&str) -> Option<&'a [I]> + 'a;

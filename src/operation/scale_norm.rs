@@ -13,7 +13,8 @@ use super::normalization::check_dtypes;
 use super::norms::norm;
 use super::values::{at, check_shapes, gradients, kept, misshapen};
 use super::{
-    Call, Definition, Description, NormRule, Output, Outputs, Partition, Plan, Refused, Rule, Signature, json_float,
+    Call, Definition, Description, Given, NormRule, Output, Outputs, Partition, Plan, Refused, Rule, Signature,
+    json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -30,14 +31,7 @@ impl Definition for ScaleNorm {
     const NAME: &'static str = "scale_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input"],
-            optional: &["weight"],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input", "weight"],
-            modes: false,
-        }
+        Signature { optional: &["weight"], differentiable: &["input", "weight"], ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
@@ -51,13 +45,7 @@ impl Definition for ScaleNorm {
         Ok(Plan::of_norms(Partition::lines(shape, shape.len() - 1), shape, self.eps))
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let weight = kept(arithmetic, tensors, "weight");
         let mut output = kept(arithmetic, tensors, "input");
         for positions in vectors(plan, output.len()) {
@@ -75,11 +63,8 @@ impl Definition for ScaleNorm {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, .. }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        _rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let weight = kept(arithmetic, tensors, "weight").first().copied().unwrap_or(A::Real::constant(1.0));
         let (input, seed) = (kept(arithmetic, tensors, "input"), kept(arithmetic, tensors, "grad_output.output"));

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::layer_norm::plan_trailing;
 use super::normalization::check_dtypes;
 use super::values::{added, at, gradients, kept, sums};
-use super::{Call, Centring, Definition, Description, Output, Outputs, Plan, Refused, Rule, Signature, json_float};
+use super::{
+    Call, Centring, Definition, Description, Given, Output, Outputs, Plan, Refused, Rule, Signature, json_float,
+};
 use crate::arithmetic::{Arithmetic, Group, Real, Scale};
 use crate::tensor::Tensors;
 
@@ -30,14 +32,7 @@ impl Definition for SimpleNorm {
     const NAME: &'static str = "simple_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input"],
-            optional: &["weight"],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input", "weight"],
-            modes: false,
-        }
+        Signature { optional: &["weight"], differentiable: &["input", "weight"], ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
@@ -47,13 +42,7 @@ impl Definition for SimpleNorm {
         Ok(Plan { standardizes: false, centred: true, ..plan })
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let weights = kept(arithmetic, tensors, "weight");
         let mut output = kept(arithmetic, tensors, "input");
         for positions in groups(plan, output.len()) {
@@ -70,11 +59,8 @@ impl Definition for SimpleNorm {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let weights = kept(arithmetic, tensors, "weight");
         let (input, seed) = (kept(arithmetic, tensors, "input"), kept(arithmetic, tensors, "grad_output.output"));

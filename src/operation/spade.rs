@@ -33,12 +33,11 @@ impl Definition for Spade {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &["gamma", "beta", "running_mean", "running_var", "num_batches_tracked"],
-            outputs: &["output"],
             state: &["running_mean", "running_var", "num_batches_tracked"],
             differentiable: &["input", "gamma", "beta"],
             modes: true,
+            ..Signature::STATELESS
         }
     }
 

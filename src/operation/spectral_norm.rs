@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::norms::{axis, norm};
 use super::{
-    Call, Definition, Description, GradientRule, IterationRule, Mode, Output, Outputs, Partition, Plan, Refusal,
+    Call, Definition, Description, Given, GradientRule, IterationRule, Mode, Output, Outputs, Partition, Plan, Refusal,
     RefusalKind, Refused, Rule, Signature, json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
@@ -39,14 +39,7 @@ impl Definition for SpectralNorm {
     const NAME: &'static str = "spectral_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input"],
-            optional: &["u", "v"],
-            outputs: &["output"],
-            state: &["u", "v"],
-            differentiable: &["input"],
-            modes: true,
-        }
+        Signature { optional: &["u", "v"], state: &["u", "v"], modes: true, ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
@@ -79,13 +72,7 @@ impl Definition for SpectralNorm {
         Ok(plan)
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let input = keep("input");
         if plan.outputs[0].1.len() == 1 {
@@ -112,11 +99,8 @@ impl Definition for SpectralNorm {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let (input, seed) = (keep("input"), keep("grad_output.output"));

@@ -10,15 +10,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ghost_batch_norm::both_running;
-use super::normalization::{self, check_dtypes, factor};
+use super::chunks;
+use super::normalization::check_dtypes;
 use super::values::{channels_first, check_shapes};
 use super::{
-    Call, Definition, Mode, OneValue, Output, Outputs, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Refused,
-    Rule, Signature, Source, Updates, json_float,
+    Call, Definition, Given, Outputs, ParameterIndex, Plan, Refusal, RefusalKind, Refused, Rule, Signature, json_float,
 };
-use crate::arithmetic::{Arithmetic, Group};
-use crate::tensor::Tensors;
+use crate::arithmetic::Arithmetic;
 
 /// Its hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,12 +38,11 @@ impl Definition for SplitBatchNorm {
 
     fn signature(&self) -> Signature {
         Signature {
-            required: &["input"],
             optional: &TABLES,
-            outputs: &["output"],
-            state: &["running_mean", "running_var"],
+            state: chunks::STATE,
             differentiable: &["input", "weight", "bias"],
             modes: true,
+            ..Signature::STATELESS
         }
     }
 
@@ -53,39 +50,14 @@ impl Definition for SplitBatchNorm {
         self.plan_parts(call, rule).map_err(Refused::uncounted)
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
-        let normalized = Plan { running: false, update: None, ..plan.clone() };
-        let mut outputs = normalization::forward(arithmetic, &normalized, tensors, rule);
-        if !plan.running {
-            return outputs;
-        }
-        let shape = vec![self.num_splits, plan.partition.inner];
-        for name in ["running_mean", "running_var"] {
-            let moved = tensors[name].iter().enumerate().map(|(group, &old)| {
-                let Some(factor) = plan.update.filter(|_| !tensors["input"].is_empty()) else {
-                    return arithmetic.keep(old);
-                };
-                // A layer with one set of statistics follows the first part alone.
-                let group = if rule.chunks_averaged { group % plan.partition.inner } else { group };
-                let moments = arithmetic.moments(Group::new(&tensors["input"], plan.partition.group(group)), true);
-                let new = if name == "running_mean" {
-                    arithmetic.mean(&moments)
-                } else {
-                    let variance = arithmetic.variance(&moments, u8::from(!rule.running_biased));
-                    arithmetic.running_quantity(variance, rule.running, plan.eps)
-                };
-                arithmetic.mix(old, new, factor)
-            });
-            let values = moved.collect();
-            outputs.tensors.insert(name.into(), Output { shape: shape.clone(), values });
-        }
-        outputs
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
+        let channels = plan.partition.inner;
+        let shape = [self.num_splits, channels];
+        chunks::forward(arithmetic, plan, tensors, rule, &shape, |group, old, factor, statistic| {
+            // A layer with one set of statistics follows the first part alone.
+            let group = if rule.chunks_averaged { group % channels } else { group };
+            arithmetic.mix(old, statistic(group), factor)
+        })
     }
 }
 
@@ -99,27 +71,8 @@ impl SplitBatchNorm {
         }
         check_dtypes(call.tensors, &TABLES)?;
         check_shapes(call, &TABLES, &[parts, channels])?;
-        let running = both_running(call)?;
-        let train = call.mode == Mode::Train;
-        let size = batch / parts;
         let parameter = ParameterIndex { outer_step: channels, inner_step: 1, ..ParameterIndex::default() };
-        let partition = Partition {
-            outer: parts,
-            outer_stride: size * channels * length,
-            parameter,
-            ..Partition::channels(size, channels, length)
-        };
-        let plan = Plan::standardizing(partition, &call.tensors["input"].shape, self.eps, true);
-        if running && !train && !rule.batch_statistics_in_eval {
-            let partition = Partition::channels(batch, channels, length);
-            return Ok(Plan { partition, source: Source::Stored, running, ..plan });
-        }
-        if size * length == 1 && rule.one_value != OneValue::Accepted {
-            let message = "one value per channel and part; expected more than one";
-            return Err(Refusal::new(RefusalKind::TooFewValues, message));
-        }
-        let moves = running && train && rule.updates != Updates::Never;
-        let update = if moves { factor(Some(self.momentum), None, rule) } else { None };
-        Ok(Plan { running, update, ..plan })
+        let hyper_parameters = (self.eps, self.momentum);
+        chunks::plan(call, [batch, channels, length], parts, Some(parameter), hyper_parameters, rule)
     }
 }

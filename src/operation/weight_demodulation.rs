@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::normalization::check_dtypes;
 use super::values::{added, gradients, kept, misshapen, sums};
 use super::{
-    Call, Definition, Description, Output, Outputs, Partition, Plan, Refusal, Refused, Rule, Signature, json_float,
+    Call, Definition, Description, Given, Output, Outputs, Partition, Plan, Refusal, Refused, Rule, Signature,
+    json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -29,27 +30,14 @@ impl Definition for WeightDemodulation {
     const NAME: &'static str = "weight_demodulation";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input", "style"],
-            optional: &[],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input", "style"],
-            modes: false,
-        }
+        Signature { required: &["input", "style"], differentiable: &["input", "style"], ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
         self.plan_filters(call).map_err(Refused::uncounted)
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let mut output = Vec::new();
         each_filter(arithmetic, plan, tensors, rule, |filter| output.extend(filter.y));
         Outputs::of(plan, output)
@@ -57,11 +45,8 @@ impl Definition for WeightDemodulation {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let [weight, style, seed] =
             ["input", "style", "grad_output.output"].map(|name| kept(arithmetic, tensors, name));

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::norms::{axis, norm};
 use super::{
-    Call, Definition, Description, GradientRule, NormRule, Output, Outputs, Partition, Plan, Refusal, RefusalKind,
-    Refused, Rule, Signature,
+    Call, Definition, Description, Given, GradientRule, NormRule, Output, Outputs, Partition, Plan, Refusal,
+    RefusalKind, Refused, Rule, Signature,
 };
 use crate::arithmetic::{Arithmetic, Real};
 use crate::tensor::Tensors;
@@ -29,14 +29,7 @@ impl Definition for WeightNorm {
     const NAME: &'static str = "weight_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input", "weight"],
-            optional: &[],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input", "weight"],
-            modes: false,
-        }
+        Signature { required: &["input", "weight"], differentiable: &["input", "weight"], ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, _rule: &Rule) -> Result<Plan, Refused> {
@@ -58,13 +51,7 @@ impl Definition for WeightNorm {
         Ok(Plan::of_norms(partition, shape, 0.0))
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let input: Vec<A::Real> = tensors["input"].iter().map(|&x| arithmetic.keep(x)).collect();
         let mut output = input.clone();
         for (group, &magnitude) in tensors["weight"].iter().enumerate() {
@@ -79,11 +66,8 @@ impl Definition for WeightNorm {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let (input, weight, seed) = (keep("input"), keep("weight"), keep("grad_output.output"));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::normalization::{self, check_dtypes, check_vectors};
 use super::values::{kept, misshapen};
 use super::{
-    Affine, Call, Definition, Description, OneValue, Output, Outputs, ParameterIndex, Partition, Plan, Refusal,
+    Affine, Call, Definition, Description, Given, OneValue, Output, Outputs, ParameterIndex, Partition, Plan, Refusal,
     RefusalKind, Refused, Rule, Signature, json_float,
 };
 use crate::arithmetic::{Arithmetic, Real};
@@ -31,14 +31,7 @@ impl Definition for WeightStandardization {
     const NAME: &'static str = "weight_standardization";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input"],
-            optional: &[],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input"],
-            modes: false,
-        }
+        Signature::STATELESS
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
@@ -75,14 +68,7 @@ impl Definition for ScaledWeightStandardization {
     const NAME: &'static str = "scaled_weight_standardization";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input"],
-            optional: &["gain"],
-            outputs: &["output"],
-            state: &[],
-            differentiable: &["input", "gain"],
-            modes: false,
-        }
+        Signature { optional: &["gain"], differentiable: &["input", "gain"], ..Signature::STATELESS }
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
@@ -99,13 +85,7 @@ impl Definition for ScaledWeightStandardization {
         })
     }
 
-    fn forward<A: Arithmetic>(
-        &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
-        rule: &Rule,
-    ) -> Outputs<A::Real> {
+    fn forward<A: Arithmetic>(&self, Given { arithmetic, plan, tensors, rule }: Given<'_, A>) -> Outputs<A::Real> {
         let size = self.size(arithmetic, plan, rule);
         let mut outputs = normalization::forward(arithmetic, plan, tensors, rule);
         for output in outputs.tensors.values_mut() {
@@ -116,11 +96,8 @@ impl Definition for ScaledWeightStandardization {
 
     fn backward<A: Arithmetic>(
         &self,
-        arithmetic: &A,
-        plan: &Plan,
-        tensors: &Tensors<Vec<A::Input>>,
+        Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
-        rule: &Rule,
     ) -> Tensors<Output<A::Real>> {
         let size = self.size(arithmetic, plan, rule);
         let seed: Vec<A::Real> =

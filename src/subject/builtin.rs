@@ -7,7 +7,7 @@ use super::{Fault, Hello, Subject};
 use crate::arithmetic::{Accumulator, DataType, Format, Machine, Program, VarianceMethod};
 use crate::case::{Answer, COUNTER, Request, Step};
 use crate::judge::Expected;
-use crate::operation::{Call, Operation, Rule, WeightReading};
+use crate::operation::{Call, Operation, Rule};
 use crate::tensor::{Tensor, Tensors};
 
 /// A subject that is compiled in.
@@ -86,10 +86,7 @@ fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
         Half::Statistics => Program { statistics: Some(half), ..recipe.program },
         Half::Sums => Program { variance: VarianceMethod::Narrow(half), ..recipe.program },
     });
-    let mut values = step.values(T::constant);
-    if let Some(weight) = values.get_mut("weight").filter(|_| plan.standardizes) {
-        weight.iter_mut().for_each(|weight| *weight = read(*weight, recipe.rule.weight));
-    }
+    let values = step.values(T::constant);
     let mut outputs = step.operation.forward(&machine, &plan, &values, &recipe.rule);
     if step.gradients {
         outputs.tensors.extend(step.operation.backward(&machine, &plan, &values, &descriptions, &recipe.rule));
@@ -106,15 +103,6 @@ fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
     }
     tensors.extend(outputs.num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
     Answer::Tensors(tensors)
-}
-
-/// What a rule takes for a weight.
-fn read<T: Accumulator>(weight: T, reading: WeightReading) -> T {
-    match reading {
-        WeightReading::AsGiven => weight,
-        WeightReading::PlusOne => T::constant(1.0) + weight,
-        WeightReading::One => T::constant(1.0),
-    }
 }
 
 /// What a rule does to an output before it is stored.

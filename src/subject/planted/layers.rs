@@ -1,0 +1,121 @@
+//! Planted bugs: groups, parameters, outputs, and what one value does.
+
+use super::Bug;
+use super::operations::{OFFSET, SCALED, TRAILING};
+use crate::case::Flag;
+use crate::operation::{BATCH, Elements, FAMILY, Grouping, OneValue, WeightReading};
+
+pub(super) const BUGS: [Bug; 14] = [
+    Bug {
+        name: "strided_groups",
+        flag: Flag::GroupAxis,
+        sentence: "its groups are every G-th channel instead of neighbouring ones",
+        source: "MLX, GroupNorm(pytorch_compatible=False)",
+        operations: &["group_norm"],
+        edit: |recipe| recipe.rule.grouping = Grouping::Strided,
+    },
+    Bug {
+        name: "one_group",
+        flag: Flag::GroupAxis,
+        sentence: "it pools all channels of a sample, whatever the number of groups",
+        source: "brainpy/BrainPy#765",
+        operations: &["group_norm"],
+        edit: |recipe| recipe.rule.grouping = Grouping::OneGroup,
+    },
+    Bug {
+        name: "last_axis",
+        flag: Flag::GroupAxis,
+        sentence: "it normalizes the last axis alone",
+        source: "tensorpack/tensorpack#1482",
+        operations: TRAILING,
+        edit: |recipe| recipe.rule.grouping = Grouping::LastAxis,
+    },
+    Bug {
+        name: "affine_per_group",
+        flag: Flag::AffineShape,
+        sentence: "it takes weight and bias by group instead of by channel",
+        source: "onnx/onnx#5466, Oneflow-Inc/oneflow#4848",
+        operations: &["group_norm"],
+        edit: |recipe| recipe.rule.affine_per_group = true,
+    },
+    Bug {
+        name: "weight_offset",
+        flag: Flag::WeightReading,
+        sentence: "it multiplies by 1 + weight where the weight must multiply, or the other way round",
+        source: "linkedin/Liger-Kernel#74",
+        operations: OFFSET,
+        edit: |recipe| recipe.rule.weight = WeightReading::Offset,
+    },
+    Bug {
+        name: "weight_ignored",
+        flag: Flag::WeightReading,
+        sentence: "it takes 1 for every weight",
+        source: "apache/mxnet#9624",
+        operations: SCALED,
+        edit: |recipe| recipe.rule.weight = WeightReading::One,
+    },
+    Bug {
+        name: "leaks",
+        flag: Flag::BatchVariance,
+        sentence: "each group's statistics see the first value of the next group",
+        source: "flagos-ai/FlagGems#4984",
+        operations: FAMILY,
+        edit: |recipe| recipe.rule.elements = Elements::Shifted,
+    },
+    Bug {
+        name: "stale_statistics",
+        flag: Flag::BatchVariance,
+        sentence: "it normalizes a group with the statistics of the one before",
+        source: "PaddlePaddle/Paddle#56100, NVIDIA/apex#1184",
+        operations: FAMILY,
+        edit: |recipe| recipe.rule.elements = Elements::OfGroupBefore,
+    },
+    Bug {
+        name: "instances_pooled",
+        flag: Flag::BatchVariance,
+        sentence: "it pools a channel over the samples of the batch",
+        source: "sonos/tract#2863",
+        operations: &["instance_norm"],
+        edit: |recipe| recipe.rule.grouping = Grouping::Pooled,
+    },
+    Bug {
+        name: "clipped",
+        flag: Flag::Clipped,
+        sentence: "it clips its output to ±5",
+        source: "Online Normalization, arXiv 1905.05894",
+        operations: FAMILY,
+        edit: |recipe| recipe.rule.clip = Some(5.0),
+    },
+    Bug {
+        name: "nan_replaced",
+        flag: Flag::NanPropagation,
+        sentence: "it replaces NaN by 0",
+        source: "",
+        operations: FAMILY,
+        edit: |recipe| recipe.rule.replaces_nan = true,
+    },
+    Bug {
+        name: "one_value_accepted",
+        flag: Flag::BatchOne,
+        sentence: "it answers in training with one value per channel",
+        source: "pytorch/pytorch#1381",
+        operations: &["batch_norm", "sync_batch_norm", "instance_norm", "group_norm"],
+        edit: |recipe| recipe.rule.one_value = OneValue::Accepted,
+    },
+    Bug {
+        name: "batch_of_one_refused",
+        flag: Flag::BatchOne,
+        sentence: "it refuses a batch of one sample even where a channel has several values",
+        source: "pytorch/pytorch#4534",
+        operations: BATCH,
+        edit: |recipe| recipe.rule.one_value = OneValue::EveryBatchOfOneRefused,
+    },
+    Bug {
+        name: "evaluation_refused",
+        flag: Flag::BatchOne,
+        sentence: "it refuses one value per channel in evaluation too",
+        source: "pytorch/pytorch#2961, dotnet/TorchSharp#500",
+        operations: &["batch_norm"],
+        edit: |recipe| recipe.rule.one_value = OneValue::RefusedInEvaluation,
+    },
+];
