@@ -374,7 +374,19 @@ fn selections_narrow_a_check() {
     );
     let quick = cases("--only 'rms_norm-*' --level quick --jobs 1");
     assert!(quick.len() < all.len() && quick.iter().all(|case| !case.contains("large")));
-    let names = ["batch_norm", "instance_norm", "spade", "evo_norm_b", "batch_renorm"];
+    let names = [
+        "batch_norm",
+        "instance_norm",
+        "spade",
+        "evo_norm_b",
+        "batch_renorm",
+        "online_norm",
+        "power_norm",
+        "switchable_norm",
+        "iter_norm",
+        "batch_group_norm",
+        "batch_channel_norm",
+    ];
     let running = |case: &String| names.iter().any(|name| case.contains(name));
     assert!(cases("--flag momentum_sense").iter().all(running));
     run(&dir, "check --builtin two_pass --only '*-range-*'").ends(0).says("advisory:");

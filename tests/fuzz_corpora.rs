@@ -18,7 +18,7 @@ use normative::operation::Operation;
 use normative::subject::{Builtin, Subject};
 
 /// The most bytes of all seeds together.
-const LIMIT: usize = 640 << 10;
+const LIMIT: usize = 1 << 20;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -25,6 +25,11 @@ pub enum Function {
 pub(crate) const SLOPE_OF_ERF: DoubleDouble =
     DoubleDouble { hi: std::f64::consts::FRAC_2_SQRT_PI, lo: 1.533545961316588e-17 };
 
+/// 2/√π, from which the roots of other multiples of π follow.
+pub(crate) fn slope_of_erf<R: Real>() -> R {
+    R::constant(SLOPE_OF_ERF.hi) + R::constant(SLOPE_OF_ERF.lo)
+}
+
 impl Function {
     /// The value in binary64, within two units in the last place (four for the sigmoid).
     pub fn of(self, x: f64) -> f64 {
@@ -70,9 +75,7 @@ impl Function {
         match self {
             Function::Exp => y,
             Function::Tanh => one - y * y,
-            Function::Erf => {
-                (R::constant(SLOPE_OF_ERF.hi) + R::constant(SLOPE_OF_ERF.lo)) * (-(x * x)).function(Function::Exp)
-            }
+            Function::Erf => slope_of_erf::<R>() * (-(x * x)).function(Function::Exp),
             Function::Sigmoid => y * (one - y),
         }
     }

@@ -32,7 +32,7 @@ pub use double_double::DoubleDouble;
 pub use dual::Dual;
 pub use format::{DataType, Format};
 pub use function::Function;
-pub(crate) use function::SLOPE_OF_ERF;
+pub(crate) use function::{SLOPE_OF_ERF, slope_of_erf};
 pub use group::{Group, Parameter, Runs};
 pub use machine::{Accumulator, Form, Machine, Order, Program, VarianceMethod};
 pub use majorant::Majorant;

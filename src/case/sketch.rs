@@ -5,11 +5,13 @@
 
 use super::values::Values;
 use crate::operation::{
-    AdaGroupNorm, AdaInstanceNorm, AdaLayerNorm, BatchRenorm, DynamicErf, DynamicTanh, EvoNormB0, EvoNormB1, EvoNormB2,
-    EvoNormS0, EvoNormS1, EvoNormS2, Film, FilterResponseNorm, GhostBatchNorm, GlobalResponseNorm, LayerNorm1p,
-    LayerNorm2d, MaskedBatchNorm, MaskedGroupNorm, MaskedLayerNorm, Mode, Operation, PixelNorm,
-    PreciseBatchNormStatistics, QkNorm, RmsNormGated, ScaleNorm, ScaledWeightStandardization, SimpleNorm, Spade,
-    SplitBatchNorm, WeightDemodulation, WeightStandardization,
+    AdaGroupNorm, AdaInstanceNorm, AdaLayerNorm, AdaptiveBatchNorm, BatchChannelNorm, BatchGroupNorm,
+    BatchInstanceNorm, BatchRenorm, DynamicErf, DynamicTanh, EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1,
+    EvoNormS2, ExtendedBatchNorm, Film, FilterResponseNorm, GhostBatchNorm, GlobalResponseNorm, IterNorm, L1BatchNorm,
+    LayerNorm1p, LayerNorm2d, MaskedBatchNorm, MaskedGroupNorm, MaskedLayerNorm, MeanOnlyBatchNorm, Mode,
+    MovingAverageBatchNorm, OnlineNorm, OnlineNormBackward, Operation, PixelNorm, PositionalNorm, PowerNorm,
+    PreciseBatchNormStatistics, ProxyNorm, QkNorm, RmsNormGated, ScaleNorm, ScaledWeightStandardization, SimpleNorm,
+    Spade, SplitBatchNorm, SwitchableNorm, UnitNormStep, VirtualBatchNorm, WeightDemodulation, WeightStandardization,
 };
 
 /// A call without its numbers.
@@ -251,6 +253,107 @@ pub(crate) fn sketch(name: &str, [n, c, l]: [usize; 3], eps: f64, values: &mut V
         "precise_batch_norm_statistics" => {
             let splits = if n > 1 { vec![1, 0, n - 1] } else { vec![n] };
             Operation::PreciseBatchNormStatistics(PreciseBatchNormStatistics { splits })
+        }
+        _ => return research(name, sketch, eps, momentum, num_groups, values),
+    };
+    Some(sketch)
+}
+
+/// The same for the operations of tier 3.
+fn research(
+    name: &str,
+    mut sketch: Sketch,
+    eps: f64,
+    momentum: f64,
+    num_groups: usize,
+    values: &mut Values,
+) -> Option<Sketch> {
+    use Along::{Channels as C, Of, Positions as L, Samples as N};
+    use Role::{Bias, Like, Mean, Offset, Slope, Variance, Weight};
+    // Those that have statistics to train.
+    let trained: &[(&'static str, &[Along], Role)] = match name {
+        "online_norm" | "switchable_norm" | "batch_instance_norm" | "batch_channel_norm" => {
+            &[("running_mean", &[C], Mean), ("running_var", &[C], Variance)]
+        }
+        "moving_average_batch_norm" => &[("history", &[Of(2), C], Variance), ("running_square", &[C], Variance)],
+        "power_norm" => &[("running_square", &[C], Variance)],
+        "iter_norm" => &[("running_mean", &[C], Mean), ("running_projection", &[C, C], Bias)],
+        "mean_only_batch_norm" => &[("running_mean", &[C], Mean)],
+        "l1_batch_norm" => &[("running_mean", &[C], Mean), ("running_scale", &[C], Variance)],
+        "extended_batch_norm" => &[("running_mean", &[C], Mean), ("running_var", &[Of(1)], Variance)],
+        "batch_group_norm" => {
+            // As many groups as sketches have of an even number of channels, and of an odd one.
+            let of_groups: &[Along] = if num_groups == 2 { &[Of(2)] } else { &[Of(1)] };
+            for (name, role) in [("running_mean", Mean), ("running_var", Variance)] {
+                sketch.must(name, of_groups, role);
+            }
+            sketch.mode = Mode::Train;
+            &[]
+        }
+        _ => &[],
+    };
+    for &(name, axes, role) in trained {
+        sketch.mode = Mode::Train;
+        sketch.must(name, axes, role);
+    }
+    if !matches!(name, "online_norm_backward" | "positional_norm" | "proxy_norm" | "unit_norm_step") {
+        if name != "mean_only_batch_norm" {
+            sketch.may("weight", &[C], Weight);
+        }
+        sketch.may("bias", &[C], Bias);
+    }
+    sketch.operation = match name {
+        "online_norm" => {
+            let layer_scaling = values.below(2) == 0;
+            Operation::OnlineNorm(OnlineNorm { eps, momentum, layer_scaling })
+        }
+        "online_norm_backward" => {
+            sketch.must("normalized", &[N, C, L], Like);
+            sketch.must("sigma", &[N, C], Variance);
+            sketch.must("error_along", &[C], Mean);
+            sketch.must("error_mean", &[C], Mean);
+            Operation::OnlineNormBackward(OnlineNormBackward { momentum })
+        }
+        "moving_average_batch_norm" => Operation::MovingAverageBatchNorm(MovingAverageBatchNorm { eps, momentum }),
+        "power_norm" => Operation::PowerNorm(PowerNorm { eps, momentum, warmup: values.below(2) == 0 }),
+        "switchable_norm" => {
+            sketch.must("mean_logits", &[Of(3)], Bias);
+            sketch.must("var_logits", &[Of(3)], Bias);
+            Operation::SwitchableNorm(SwitchableNorm { eps, momentum })
+        }
+        "batch_instance_norm" => {
+            sketch.must("rho", &[C], Slope);
+            Operation::BatchInstanceNorm(BatchInstanceNorm { eps, momentum })
+        }
+        "batch_channel_norm" => {
+            sketch.must("rho", &[Of(1)], Slope);
+            Operation::BatchChannelNorm(BatchChannelNorm { eps, momentum })
+        }
+        "iter_norm" => Operation::IterNorm(IterNorm { iterations: values.pick(&[5, 3]), eps, momentum }),
+        "positional_norm" => Operation::PositionalNorm(PositionalNorm { eps, unbiased: values.below(2) == 0 }),
+        "mean_only_batch_norm" => Operation::MeanOnlyBatchNorm(MeanOnlyBatchNorm { momentum }),
+        "l1_batch_norm" => Operation::L1BatchNorm(L1BatchNorm { eps, momentum }),
+        "virtual_batch_norm" => {
+            sketch.must("reference", &[Of(3), C, L], Like);
+            Operation::VirtualBatchNorm(VirtualBatchNorm { eps })
+        }
+        "extended_batch_norm" => Operation::ExtendedBatchNorm(ExtendedBatchNorm { eps, momentum }),
+        "proxy_norm" => {
+            sketch.may("proxy_shift", &[C], Bias);
+            sketch.may("proxy_scale", &[C], Offset);
+            Operation::ProxyNorm(ProxyNorm { eps })
+        }
+        "batch_group_norm" => Operation::BatchGroupNorm(BatchGroupNorm { num_groups, eps, momentum }),
+        "adaptive_batch_norm" => {
+            sketch.must("running_mean", &[C], Mean);
+            sketch.must("running_var", &[C], Variance);
+            let source_count = values.pick(&[16.0, 1.5]);
+            Operation::AdaptiveBatchNorm(AdaptiveBatchNorm { source_count, eps })
+        }
+        "unit_norm_step" => {
+            sketch.must("block", &[N, C, L], Like);
+            sketch.must("alpha", &[L], Slope);
+            Operation::UnitNormStep(UnitNormStep { eps })
         }
         _ => return None,
     };

@@ -7,6 +7,8 @@
 mod ada_group_norm;
 mod ada_instance_norm;
 mod ada_layer_norm;
+mod adaptive_batch_norm;
+mod batch_group_norm;
 mod batch_norm;
 mod batch_renorm;
 mod chunks;
@@ -15,26 +17,37 @@ mod dialect;
 mod double_backward;
 mod dynamic;
 mod evo_norm;
+mod extended_batch_norm;
 mod families;
 mod film;
 mod filter_response_norm;
+mod formula;
 mod frozen_batch_norm;
 mod ghost_batch_norm;
 mod global_response_norm;
 mod group_norm;
 mod instance_norm;
+mod iter_norm;
+mod l1_batch_norm;
 mod layer_norm;
 mod layer_norm_1p;
 mod layer_norm_2d;
 mod local_response_norm;
 mod masked;
+mod mean_only_batch_norm;
 mod mistakes;
+mod mixed_norm;
+mod moving_average_batch_norm;
 pub(crate) mod normalization;
 mod normalize;
 mod norms;
+mod online_norm;
 mod partition;
 mod pixel_norm;
+mod positional_norm;
+mod power_norm;
 mod precise_batch_norm_statistics;
+mod proxy_norm;
 mod qk_norm;
 mod renorm;
 mod rms_norm;
@@ -46,8 +59,11 @@ mod simple_norm;
 mod spade;
 mod spectral_norm;
 mod split_batch_norm;
+mod switchable_norm;
 mod sync_batch_norm;
+mod unit_norm_step;
 mod values;
+mod virtual_batch_norm;
 mod weight_demodulation;
 mod weight_norm;
 mod weight_standardization;
@@ -59,12 +75,15 @@ use serde::{Deserialize, Serialize};
 pub use ada_group_norm::AdaGroupNorm;
 pub use ada_instance_norm::AdaInstanceNorm;
 pub use ada_layer_norm::AdaLayerNorm;
+pub use adaptive_batch_norm::AdaptiveBatchNorm;
+pub use batch_group_norm::BatchGroupNorm;
 pub use batch_norm::BatchNorm;
 pub use batch_renorm::BatchRenorm;
 pub use conv_batch_norm_fold::ConvBatchNormFold;
 pub use dialect::{BatchNormDialect, Conventions};
 pub use dynamic::{DynamicErf, DynamicTanh};
 pub use evo_norm::{EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2};
+pub use extended_batch_norm::ExtendedBatchNorm;
 pub use families::{AFFINE, BATCH, CENTRED, FAMILY, RUNNING, TORCH_CENTRED, TORCH_FAMILY, WEIGHTED};
 pub(crate) use families::{count, join, joined};
 pub use film::Film;
@@ -74,16 +93,25 @@ pub use ghost_batch_norm::GhostBatchNorm;
 pub use global_response_norm::GlobalResponseNorm;
 pub use group_norm::GroupNorm;
 pub use instance_norm::InstanceNorm;
+pub use iter_norm::IterNorm;
+pub use l1_batch_norm::L1BatchNorm;
 pub use layer_norm::LayerNorm;
 pub use layer_norm_1p::LayerNorm1p;
 pub use layer_norm_2d::LayerNorm2d;
 pub use local_response_norm::{CrossMapLrn, LocalResponseNorm};
 pub use masked::{MaskedBatchNorm, MaskedGroupNorm, MaskedLayerNorm};
+pub use mean_only_batch_norm::MeanOnlyBatchNorm;
+pub use mixed_norm::{BatchChannelNorm, BatchInstanceNorm};
+pub use moving_average_batch_norm::MovingAverageBatchNorm;
 pub use normalization::{Affine, Output, Outputs, Plan, Source};
 pub use normalize::Normalize;
+pub use online_norm::{OnlineNorm, OnlineNormBackward};
 pub use partition::{ParameterIndex, Partition};
 pub use pixel_norm::PixelNorm;
+pub use positional_norm::PositionalNorm;
+pub use power_norm::PowerNorm;
 pub use precise_batch_norm_statistics::PreciseBatchNormStatistics;
+pub use proxy_norm::ProxyNorm;
 pub use qk_norm::QkNorm;
 pub use renorm::Renorm;
 pub use rms_norm::RmsNorm;
@@ -99,7 +127,10 @@ pub use simple_norm::SimpleNorm;
 pub use spade::Spade;
 pub use spectral_norm::SpectralNorm;
 pub use split_batch_norm::SplitBatchNorm;
+pub use switchable_norm::SwitchableNorm;
 pub use sync_batch_norm::SyncBatchNorm;
+pub use unit_norm_step::UnitNormStep;
+pub use virtual_batch_norm::VirtualBatchNorm;
 pub use weight_demodulation::WeightDemodulation;
 pub use weight_norm::WeightNorm;
 pub use weight_standardization::{ScaledWeightStandardization, WeightStandardization};
@@ -456,6 +487,24 @@ operations![
     EvoNormS2,
     BatchRenorm,
     PreciseBatchNormStatistics,
+    OnlineNorm,
+    OnlineNormBackward,
+    MovingAverageBatchNorm,
+    PowerNorm,
+    SwitchableNorm,
+    BatchInstanceNorm,
+    IterNorm,
+    PositionalNorm,
+    MeanOnlyBatchNorm,
+    #[serde(rename = "l1_batch_norm")]
+    L1BatchNorm,
+    VirtualBatchNorm,
+    ExtendedBatchNorm,
+    ProxyNorm,
+    BatchGroupNorm,
+    BatchChannelNorm,
+    AdaptiveBatchNorm,
+    UnitNormStep,
 ];
 
 impl Operation {

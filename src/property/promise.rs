@@ -90,6 +90,15 @@ pub fn promises() -> &'static [Promises] {
     };
     const STORED: Promises = Promises { operation: "frozen_batch_norm", degree: None, ..NORM };
     const POINTWISE: Promises = Promises { operation: "dynamic_tanh", degree: None, ..NORM };
+    // Some of what normalizes is stored, and does not move with the input.
+    const LAGGING: Promises = Promises { operation: "adaptive_batch_norm", degree: None, ..NORM };
+    const ONE_BY_ONE: Promises = Promises {
+        operation: "online_norm",
+        permutes: &[Channels, Positions],
+        mixes_samples: true,
+        monotone: false,
+        ..LAGGING
+    };
     const EVOLVED: Promises =
         Promises { operation: "evo_norm_s0", sign: Sign::Neither, degree: None, monotone: false, ..NORM };
     const EVOLVED_BATCH: Promises = Promises { operation: "evo_norm_b0", mixes_samples: true, ..EVOLVED };
@@ -156,6 +165,25 @@ pub fn promises() -> &'static [Promises] {
             monotone: false,
             ..BATCH
         },
+        // The samples have an order, and statistics of their own.
+        Promises { operation: "online_norm", ..ONE_BY_ONE },
+        Promises { operation: "online_norm_backward", ..ONE_BY_ONE },
+        Promises { operation: "moving_average_batch_norm", mixes_samples: true, ..LAGGING },
+        Promises { operation: "power_norm", mixes_samples: true, ..LAGGING },
+        Promises { operation: "switchable_norm", shift_of_channels: false, monotone: false, ..BATCH },
+        Promises { operation: "batch_instance_norm", monotone: false, ..BATCH },
+        Promises { operation: "iter_norm", monotone: false, ..BATCH },
+        Promises { operation: "positional_norm", ..LAYER },
+        Promises { operation: "mean_only_batch_norm", degree: Some(1), ..BATCH },
+        Promises { operation: "l1_batch_norm", ..BATCH },
+        // The reference does not move with the input; it is negated with it.
+        Promises { operation: "virtual_batch_norm", monotone: false, ..LAGGING },
+        Promises { operation: "extended_batch_norm", ..BATCH },
+        Promises { operation: "proxy_norm", sign: Sign::Neither, ..LAGGING },
+        Promises { operation: "batch_group_norm", shift_of_channels: false, ..BATCH },
+        Promises { operation: "batch_channel_norm", shift_of_channels: false, monotone: false, ..BATCH },
+        Promises { operation: "adaptive_batch_norm", mixes_samples: true, ..LAGGING },
+        Promises { operation: "unit_norm_step", degree: None, monotone: false, ..NORM },
     ]
 }
 

@@ -41,8 +41,17 @@ fn boundary(setting: &mut Setting) -> Option<Trial> {
         }
         let refused = match name {
             "instance_norm" => sizes[2] == 1,
-            "batch_norm" | "sync_batch_norm" | "group_norm" | "spade" | "ghost_batch_norm" | "split_batch_norm"
-            | "evo_norm_b0" | "evo_norm_b1" | "evo_norm_b2" => values == 1,
+            "batch_norm"
+            | "sync_batch_norm"
+            | "group_norm"
+            | "spade"
+            | "ghost_batch_norm"
+            | "split_batch_norm"
+            | "evo_norm_b0"
+            | "evo_norm_b1"
+            | "evo_norm_b2"
+            | "batch_instance_norm"
+            | "batch_channel_norm" => values == 1,
             _ => false,
         };
         steps.push((step.clone(), refused));

@@ -270,6 +270,7 @@ pub(super) fn with_eps(step: &Step, factor: f64) -> Option<Step> {
         // An eps beside a norm scales as the norm does, one beside a variance as its square.
         Operation::ScaleNorm(norm) => norm.eps *= factor.sqrt(),
         Operation::GlobalResponseNorm(norm) => norm.eps *= factor.sqrt(),
+        Operation::L1BatchNorm(norm) => norm.eps *= factor.sqrt(),
         other => *other = with_field(other, "eps", factor)?,
     }
     Some(step)

@@ -240,7 +240,10 @@ fn negation(setting: &mut Setting) -> Option<Trial> {
     let mut other = changed(&step, "input", |_, x| -x);
     // What is added goes with the sign; a style is content to adaptive instance norm, and a factor elsewhere.
     let content = (setting.operation == "ada_instance_norm").then_some("style");
-    let added = ["running_mean", "conv_bias", "beta", "shift", "bias"].into_iter().chain(content);
+    let added =
+        ["running_mean", "conv_bias", "beta", "shift", "bias", "reference", "block", "error_along", "error_mean"]
+            .into_iter()
+            .chain(content);
     for name in added.filter(|name| step.tensors.contains_key(*name)) {
         other = changed(&other, name, |_, x| -x);
     }
@@ -302,6 +305,7 @@ fn order(setting: &mut Setting, operation: &Operation, axis: usize, size: usize)
         Operation::GroupNorm(norm) => Some(norm.num_groups),
         Operation::AdaGroupNorm(norm) => Some(norm.num_groups),
         Operation::MaskedGroupNorm(norm) => Some(norm.num_groups),
+        Operation::BatchGroupNorm(norm) => Some(norm.num_groups),
         Operation::EvoNormS0(norm) => Some(norm.num_groups),
         Operation::EvoNormS1(norm) => Some(norm.num_groups),
         Operation::EvoNormS2(norm) => Some(norm.num_groups),

@@ -350,17 +350,22 @@ fn masks(maker: &mut Maker, dtype: DataType) {
 /// Where a norm has its corner: vectors of zeros, and shorter ones than eps.
 fn norms_at_zero(maker: &mut Maker, dtype: DataType) {
     for (label, scale) in [("short", power_of_two(-8)), ("some-zero", 1.0)] {
-        for operation in ["scale_norm", "global_response_norm", "weight_demodulation"] {
+        for operation in ["scale_norm", "global_response_norm", "weight_demodulation", "unit_norm_step"] {
             let name = format!("{operation}-{}-{label}", short(dtype));
             let member = Member { eps: power_of_two(-3), kind: Kind::Normal(0.0, scale), ..PLAIN };
             let mut step = step(&member, &name, dtype, dtype);
-            if label == "some-zero" {
-                let input = &step.tensors["input"];
-                let row = input.shape()[2];
-                let values = input.to_f64().into_iter().enumerate();
-                let values = values.map(|(k, x)| if k / row % 4 == 1 { 0.0 } else { x }).collect();
-                let zeroed = Tensor::rounded(dtype, input.shape(), values);
-                step.tensors.insert("input".to_owned(), zeroed);
+            // A block is divided by its norm as well.
+            for part in ["input", "block"] {
+                let Some(tensor) = step.tensors.get(part) else { continue };
+                let row = tensor.shape()[2];
+                let element = |(k, x): (usize, f64)| match label {
+                    "short" if part == "block" => x * scale,
+                    "some-zero" if k / row % 4 == 1 => 0.0,
+                    _ => x,
+                };
+                let values = tensor.to_f64().into_iter().enumerate().map(element).collect();
+                let changed = Tensor::rounded(dtype, tensor.shape(), values);
+                step.tensors.insert(part.to_owned(), changed);
             }
             maker.add_both(name, "Vectors of zeros, or shorter than eps.", &[], step);
         }
@@ -370,7 +375,7 @@ fn norms_at_zero(maker: &mut Maker, dtype: DataType) {
 /// Calls that must be refused: a tensor of another shape, a rank, a number that does not divide.
 fn refusals(maker: &mut Maker) {
     let dtype = DataType::F32;
-    let wrong_shapes: [(&str, &str, &[usize]); 22] = [
+    let wrong_shapes: [(&str, &str, &[usize]); 39] = [
         ("layer_norm_2d", "weight", &[6]),
         ("layer_norm_2d", "input", &[2, 4, 6]),
         ("pixel_norm", "input", &[4]),
@@ -393,6 +398,23 @@ fn refusals(maker: &mut Maker) {
         ("dynamic_tanh", "alpha", &[6]),
         ("weight_demodulation", "style", &[2, 6]),
         ("batch_renorm", "running_std", &[1]),
+        ("online_norm", "running_var", &[1]),
+        ("online_norm_backward", "sigma", &[4]),
+        ("moving_average_batch_norm", "history", &[4]),
+        ("power_norm", "running_square", &[1]),
+        ("switchable_norm", "mean_logits", &[2]),
+        ("batch_instance_norm", "rho", &[1]),
+        ("batch_channel_norm", "rho", &[4]),
+        ("iter_norm", "running_projection", &[4]),
+        ("positional_norm", "input", &[4]),
+        ("mean_only_batch_norm", "running_mean", &[6]),
+        ("l1_batch_norm", "running_scale", &[6]),
+        ("virtual_batch_norm", "reference", &[3, 4, 5]),
+        ("extended_batch_norm", "running_var", &[4]),
+        ("proxy_norm", "proxy_scale", &[1]),
+        ("batch_group_norm", "running_mean", &[4]),
+        ("adaptive_batch_norm", "running_mean", &[6]),
+        ("unit_norm_step", "alpha", &[4]),
     ];
     for (operation, tensor, shape) in wrong_shapes {
         let name = format!("{operation}-f32-refuses-{}", tensor.replace('_', "-"));
@@ -409,6 +431,9 @@ fn refusals(maker: &mut Maker) {
         ("rms_norm_gated", "group_size", serde_json::json!(4)),
         ("batch_renorm", "r_max", serde_json::json!(0.5)),
         ("precise_batch_norm_statistics", "splits", serde_json::json!([1, 2])),
+        ("batch_group_norm", "num_groups", serde_json::json!(3)),
+        ("adaptive_batch_norm", "source_count", serde_json::json!(-1.0)),
+        ("iter_norm", "iterations", serde_json::json!(17)),
     ] {
         let name = format!("{operation}-f32-refuses-{}", field.replace('_', "-"));
         let mut step = step(&PLAIN, &name, dtype, dtype);
@@ -424,6 +449,8 @@ fn refusals(maker: &mut Maker) {
         ("evo_norm_b0", [1, 2, 1]),
         ("evo_norm_b1", [1, 2, 1]),
         ("evo_norm_b2", [1, 2, 1]),
+        ("batch_instance_norm", [1, 2, 1]),
+        ("batch_channel_norm", [1, 2, 1]),
         ("weight_standardization", [3, 1, 1]),
         ("scaled_weight_standardization", [3, 1, 1]),
     ] {

@@ -18,19 +18,42 @@ const STANDARDIZING: &[&str] = joined![
         "split_batch_norm",
         "batch_renorm"
     ],
+    RESEARCH,
 ];
+/// Those of them from papers that no framework ships.
+const RESEARCH: &[&str] = &[
+    "switchable_norm",
+    "batch_instance_norm",
+    "batch_channel_norm",
+    "extended_batch_norm",
+    "batch_group_norm",
+    "adaptive_batch_norm",
+    "positional_norm",
+];
+/// Those that divide by the root of what they have stored, or of a mean square.
+const LAGGING: &[&str] =
+    &["online_norm", "moving_average_batch_norm", "power_norm", "virtual_batch_norm", "proxy_norm"];
 /// Those whose eps stands beside a variance, and could stand beside its root.
-pub(super) const ROOTED: &[&str] = joined![FAMILY, STANDARDIZING, &["frozen_batch_norm", "simple_norm", "qk_norm"]];
+pub(super) const ROOTED: &[&str] =
+    joined![FAMILY, STANDARDIZING, LAGGING, &["frozen_batch_norm", "simple_norm", "qk_norm"]];
 /// Those that add an eps to a variance.
 pub(super) const WITH_EPS: &[&str] = joined![
     ROOTED,
     EVOLVED_OF_BATCH,
     EVOLVED_OF_SAMPLE,
-    &["conv_batch_norm_fold", "rms_norm_gated", "global_response_norm", "weight_demodulation"],
+    &[
+        "conv_batch_norm_fold",
+        "rms_norm_gated",
+        "global_response_norm",
+        "weight_demodulation",
+        "l1_batch_norm",
+        "unit_norm_step",
+        "iter_norm"
+    ],
 ];
 /// Those that divide by n, and could divide by n − 1.
 pub(super) const BIASED: &[&str] =
-    joined![FAMILY, STANDARDIZING, &["evo_norm_b0", "evo_norm_s0", "precise_batch_norm_statistics"]];
+    joined![FAMILY, STANDARDIZING, &["evo_norm_b0", "evo_norm_s0", "precise_batch_norm_statistics", "iter_norm"]];
 /// Those whose 1/σ is a step of its own.
 pub(super) const SCALED: &[&str] = joined![TORCH_FAMILY, FROZEN];
 /// Those that subtract a mean, the stored one too.
@@ -45,9 +68,26 @@ pub(super) const BLOCKWISE: &[&str] = joined![
 pub(super) const TRAILING: &[&str] = &["layer_norm", "rms_norm"];
 /// Those whose running variance is unbiased.
 pub(super) const BESSEL: &[&str] =
-    joined![RUNNING, EVOLVED_OF_BATCH, &["spade", "ghost_batch_norm", "split_batch_norm"]];
+    joined![RUNNING, EVOLVED_OF_BATCH, &["spade", "ghost_batch_norm", "split_batch_norm"], MIXED];
+/// Those that mix batch norm with a sample's own.
+const MIXED: &[&str] = &["batch_instance_norm", "batch_channel_norm"];
 /// Those whose running statistics weigh the new value by their momentum.
-pub(super) const MOVING: &[&str] = joined![BESSEL, &["masked_batch_norm", "batch_renorm"]];
+pub(super) const MOVING: &[&str] = joined![
+    BESSEL,
+    &[
+        "masked_batch_norm",
+        "batch_renorm",
+        "online_norm",
+        "moving_average_batch_norm",
+        "power_norm",
+        "switchable_norm",
+        "iter_norm",
+        "mean_only_batch_norm",
+        "l1_batch_norm",
+        "extended_batch_norm",
+        "batch_group_norm"
+    ],
+];
 /// Those that subtract nothing, though they standardize.
 pub(super) const UNCENTRED: &[&str] = &["rms_norm", "pixel_norm", "filter_response_norm", "simple_norm"];
 /// Those that multiply by a weight, or by 1 + weight.
@@ -56,8 +96,10 @@ pub(super) const OFFSET: &[&str] = joined![WEIGHTED, FROZEN, &["film", "spade"]]
 pub(super) const CONDITIONED: &[&str] =
     &["qk_norm", "ada_layer_norm", "ada_group_norm", "ada_instance_norm", "film", "spade", "weight_demodulation"];
 /// Those with an activation, a gate or a threshold of their own.
-pub(super) const ACTIVATED: &[&str] =
-    joined![EVOLVED_OF_SAMPLE, &["rms_norm_gated", "filter_response_norm", "dynamic_tanh", "dynamic_erf"]];
+pub(super) const ACTIVATED: &[&str] = joined![
+    EVOLVED_OF_SAMPLE,
+    &["rms_norm_gated", "filter_response_norm", "dynamic_tanh", "dynamic_erf", "proxy_norm"]
+];
 /// Those that divide by a norm.
 pub(super) const NORMS: &[&str] = &["normalize", "renorm", "weight_norm", "spectral_norm"];
 /// Those with a window of channels.

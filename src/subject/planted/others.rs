@@ -4,9 +4,9 @@ use super::Bug;
 use super::operations::{ACTIVATED, CONDITIONED, EVOLVED_OF_BATCH, MASKED, RESPONSE};
 use crate::arithmetic::RunningQuantity;
 use crate::case::Flag;
-use crate::operation::{BATCH, BesselCount, FoldingRule, IterationRule, MaskRule, NormRule, WindowRule};
+use crate::operation::{BATCH, BesselCount, FoldingRule, IterationRule, MaskRule, NormRule, Updates, WindowRule};
 
-pub(super) const BUGS: [Bug; 30] = [
+pub(super) const BUGS: [Bug; 33] = [
     Bug {
         name: "local_bessel",
         flag: Flag::WorkerCount,
@@ -194,9 +194,9 @@ pub(super) const BUGS: [Bug; 30] = [
     Bug {
         name: "alpha_dropped",
         flag: Flag::Activation,
-        sentence: "it leaves out the factor of its activation's argument",
+        sentence: "it leaves out the factor of its argument, or of its step",
         source: "",
-        operations: &["dynamic_tanh", "dynamic_erf"],
+        operations: &["dynamic_tanh", "dynamic_erf", "unit_norm_step"],
         edit: |recipe| recipe.rule.alpha_dropped = true,
     },
     Bug {
@@ -220,7 +220,7 @@ pub(super) const BUGS: [Bug; 30] = [
         flag: Flag::Limits,
         sentence: "it does not limit r and d",
         source: "",
-        operations: &["batch_renorm"],
+        operations: &["batch_renorm", "moving_average_batch_norm"],
         edit: |recipe| recipe.rule.unclipped = true,
     },
     Bug {
@@ -230,6 +230,30 @@ pub(super) const BUGS: [Bug; 30] = [
         source: "",
         operations: &["batch_renorm"],
         edit: |recipe| recipe.rule.running = RunningQuantity::StandardDeviation,
+    },
+    Bug {
+        name: "between_dropped",
+        flag: Flag::RunningQuantity,
+        sentence: "its running variance leaves out the spread of the samples' means",
+        source: "",
+        operations: &["online_norm"],
+        edit: |recipe| recipe.rule.running_biased = true,
+    },
+    Bug {
+        name: "control_dropped",
+        flag: Flag::Limits,
+        sentence: "it leaves out what keeps outputs or gradients in check: layer scaling, the error along the output",
+        source: "",
+        operations: &["online_norm", "online_norm_backward"],
+        edit: |recipe| recipe.rule.inactive = true,
+    },
+    Bug {
+        name: "errors_forgotten",
+        flag: Flag::StateUpdate,
+        sentence: "it does not keep the errors of the gradients before",
+        source: "",
+        operations: &["online_norm_backward"],
+        edit: |recipe| recipe.rule.updates = Updates::Never,
     },
     Bug {
         name: "fan_in_dropped",

@@ -1,0 +1,167 @@
+//! Iterative normalization (Huang et al. 2019, arXiv 1904.03441, algorithm 1): whitening by Newton's iteration.
+//!
+//! ```text
+//! input: [N, C, *]    X: [C, n], the n = N·L values of each channel less their mean μ
+//! Σ = eps·I + X·Xᵀ/n      Σ_N = Σ/tr Σ      P₀ = I      P_k = (3·P_{k−1} − P_{k−1}³·Σ_N)/2      W = P_T/√(tr Σ)
+//! train  y = W·X·w_c + b_c      running_mean ← (1 − m)·running_mean + m·μ      running_projection likewise, of W
+//! eval   y = running_projection·(x − running_mean)·w_c + b_c        running_projection: [C, C]
+//! ```
+//! W approaches Σ^(−1/2) as T grows, and leaves it again where the iteration is carried too far; T = 5 is the paper's. One
+//! value gives b. The channels are one group; the paper also whitens groups of them by themselves.
+
+use serde::{Deserialize, Serialize};
+
+use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, sizes};
+use super::values::check_shapes;
+use super::{Call, Definition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source, json_float};
+use crate::arithmetic::Real;
+
+/// Its hyper-parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IterNorm {
+    /// The number of Newton's steps T, at most [`MOST_ITERATIONS`].
+    pub iterations: usize,
+    /// Added to the variances.
+    #[serde(with = "json_float")]
+    pub eps: f64,
+    /// The weight of the new value.
+    #[serde(with = "json_float")]
+    pub momentum: f64,
+}
+
+/// More steps than anyone makes: the iteration has long left the root again.
+pub const MOST_ITERATIONS: usize = 16;
+
+const TENSORS: [&str; 4] = ["weight", "bias", "running_mean", "running_projection"];
+
+impl Definition for IterNorm {
+    const NAME: &'static str = "iter_norm";
+
+    fn signature(&self) -> Signature {
+        Signature {
+            required: &["input", "running_mean", "running_projection"],
+            optional: &["weight", "bias"],
+            state: &["running_mean", "running_projection"],
+            differentiable: &["input", "weight", "bias"],
+            modes: true,
+            ..Signature::STATELESS
+        }
+    }
+
+    fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
+        self.plan_channels(call, rule).map_err(Refused::uncounted)
+    }
+
+    by_formula!();
+}
+
+impl IterNorm {
+    fn plan_channels(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refusal> {
+        let (momentum, running) = (Some(self.momentum), Some("running_mean"));
+        let layer = Layer { tensors: &TENSORS, vectors: &TENSORS[..3], eps: self.eps, momentum, running };
+        let plan = layer.plan(call, rule)?;
+        let channels = plan.partition.inner;
+        check_shapes(call, &["running_projection"], &[channels, channels])?;
+        if self.iterations > MOST_ITERATIONS {
+            let message = format!("iterations is {}; expected at most {MOST_ITERATIONS}", self.iterations);
+            return Err(Refusal::new(RefusalKind::Parameter, message));
+        }
+        Ok(Plan { iterations: self.iterations, ..plan })
+    }
+}
+
+impl Formula for IterNorm {
+    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = engine.tensor("input");
+        let [_, channels, _] = sizes(plan);
+        let positions: Vec<Vec<usize>> = (0..channels).map(|channel| plan.partition.positions(channel)).collect();
+        let of_batch = |channel: usize| engine.moments("input", &positions[channel], true, rule.degrees_of_freedom);
+        let batch: Vec<(E::Real, E::Real)> = (0..channels).map(of_batch).collect();
+        let (stored_means, stored) = (engine.tensor("running_mean"), plan.source == Source::Stored);
+        let projection = match stored {
+            true => engine.tensor("running_projection"),
+            false => self.whitening(engine, plan, rule, &batch, &positions),
+        };
+        for channel in 0..channels {
+            let mean = if stored { stored_means[channel] } else { batch[channel].0 };
+            for &position in &positions[channel] {
+                y[position] = y[position].deviation(mean);
+            }
+        }
+        for index in 0..positions[0].len() {
+            let column: Vec<E::Real> = positions.iter().map(|own| y[own[index]]).collect();
+            for (row, own) in projection.chunks(channels).zip(&positions) {
+                y[own[index]] = E::Real::sum(row.iter().zip(&column).map(|(&w, &x)| w * x));
+            }
+        }
+        let mut state = moved_projection(engine, plan, &projection, channels);
+        let (name, values) = ("running_mean", stored_means);
+        let mix = |(channel, old): (usize, E::Real)| match plan.update {
+            Some(factor) => engine.mix(old, batch[channel].0, factor),
+            None => old,
+        };
+        let mut outputs = vec![affine(engine, plan, y)];
+        outputs.push((name, vec![channels], values.into_iter().enumerate().map(mix).collect()));
+        outputs.append(&mut state);
+        outputs
+    }
+}
+
+impl IterNorm {
+    /// W, row by row.
+    fn whitening<E: Engine>(
+        &self,
+        engine: &E,
+        plan: &Plan,
+        rule: &Rule,
+        batch: &[(E::Real, E::Real)],
+        positions: &[Vec<usize>],
+    ) -> Vec<E::Real> {
+        let size = batch.len();
+        let x = engine.tensor("input");
+        let deviations = |channel: usize| -> Vec<E::Real> {
+            positions[channel].iter().map(|&position| x[position].deviation(batch[channel].0)).collect()
+        };
+        let deviations: Vec<Vec<E::Real>> = (0..size).map(deviations).collect();
+        let count = E::Real::constant(positions[0].len() as f64 - f64::from(rule.degrees_of_freedom));
+        let eps = engine.parameter(rule.scale(plan.eps).eps);
+        let covariance = |(i, j): (usize, usize)| {
+            if i == j {
+                return batch[i].1 + eps;
+            }
+            E::Real::sum(deviations[i].iter().zip(&deviations[j]).map(|(&a, &b)| a * b)) / count
+        };
+        let sigma: Vec<E::Real> = (0..size * size).map(|index| covariance((index / size, index % size))).collect();
+        let trace = E::Real::sum((0..size).map(|k| sigma[k * size + k]));
+        let scaled: Vec<E::Real> = sigma.iter().map(|&element| element / trace).collect();
+        let (half, three) = (E::Real::constant(0.5), E::Real::constant(3.0));
+        let identity = |index: usize| E::Real::constant(if index % (size + 1) == 0 { 1.0 } else { 0.0 });
+        let mut p: Vec<E::Real> = (0..size * size).map(identity).collect();
+        for _ in 0..plan.iterations {
+            let cubed = product(&product(&p, &p, size), &p, size);
+            let through = product(&cubed, &scaled, size);
+            p = p.iter().zip(&through).map(|(&p, &through)| (three * p - through) * half).collect();
+        }
+        let root = trace.sqrt();
+        p.into_iter().map(|element| element / root).collect()
+    }
+}
+
+fn moved_projection<E: Engine>(
+    engine: &E,
+    plan: &Plan,
+    projection: &[E::Real],
+    channels: usize,
+) -> Vec<Named<E::Real>> {
+    let (name, _, values) = super::formula::moved(engine, plan, "running_projection", |index| projection[index]);
+    vec![(name, vec![channels, channels], values)]
+}
+
+/// The product of two square matrices.
+fn product<R: Real>(left: &[R], right: &[R], size: usize) -> Vec<R> {
+    let element = |index: usize| {
+        let (row, column) = (index / size, index % size);
+        R::sum((0..size).map(|k| left[row * size + k] * right[k * size + column]))
+    };
+    (0..size * size).map(element).collect()
+}

@@ -1,0 +1,65 @@
+//! Mean-only batch normalization (Salimans and Kingma 2016, arXiv 1602.07868, section 3), the companion of weight norm.
+//!
+//! ```text
+//! input: [N, C, *]    groups: batch norm's, the n = N·L values of channel c
+//! train  y = x − μ + b_c              running_mean ← (1 − m)·running_mean + m·μ
+//! eval   y = x − running_mean_c + b_c
+//! ```
+//! Nothing is divided: a batch of one value gives b.
+
+use serde::{Deserialize, Serialize};
+
+use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, moved};
+use super::{Call, Definition, Plan, Refused, Rule, Signature, Source, json_float};
+use crate::arithmetic::Real;
+
+/// Its hyper-parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeanOnlyBatchNorm {
+    /// The weight of the new value.
+    #[serde(with = "json_float")]
+    pub momentum: f64,
+}
+
+const VECTORS: [&str; 2] = ["bias", "running_mean"];
+
+impl Definition for MeanOnlyBatchNorm {
+    const NAME: &'static str = "mean_only_batch_norm";
+
+    fn signature(&self) -> Signature {
+        Signature {
+            optional: &VECTORS,
+            state: &["running_mean"],
+            differentiable: &["input", "bias"],
+            modes: true,
+            ..Signature::STATELESS
+        }
+    }
+
+    fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
+        let (momentum, running) = (Some(self.momentum), Some("running_mean"));
+        let layer = Layer { tensors: &VECTORS, vectors: &VECTORS, eps: 0.0, momentum, running };
+        layer.plan(call, rule).map_err(Refused::uncounted)
+    }
+
+    by_formula!();
+}
+
+impl Formula for MeanOnlyBatchNorm {
+    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, _rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = engine.tensor("input");
+        let stored = engine.tensor("running_mean");
+        let batch_mean = |channel| engine.moments("input", &plan.partition.positions(channel), true, 0).0;
+        for channel in 0..plan.partition.groups() {
+            let mean = if plan.source == Source::Stored { stored[channel] } else { batch_mean(channel) };
+            for position in plan.partition.positions(channel) {
+                y[position] = y[position].deviation(mean);
+            }
+        }
+        let mut outputs = vec![affine(engine, plan, y)];
+        if plan.running {
+            outputs.push(moved(engine, plan, "running_mean", batch_mean));
+        }
+        outputs
+    }
+}
