@@ -8,12 +8,14 @@ and none of the kernels here communicates across blocks.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import numpy as np
 
 from .errors import Deadlock, EndlessLoop, OutOfBounds
 from .instructions import Control, compiled
+from .moving import LOCAL_WINDOW, SHARED_WINDOW
 from .sass import Kernel
 
 BASE = 0x7F00_0000_0000  # where global memory starts
@@ -176,6 +178,7 @@ def launch(
     bank = bytearray(0x1000)
     sizes = np.array([block[0], block[1], 1, grid[0], grid[1], 1], "<u4").tobytes()
     bank[: len(sizes)] = sizes
+    bank[0x18:0x28] = struct.pack("<QQ", SHARED_WINDOW << 32, LOCAL_WINDOW << 32)
     bank[0x28:0x2C] = (4 * LOCAL).to_bytes(4, "little")  # where the stack of a thread starts
     start = PARAMETERS[kernel.architecture]
     bank[start : start + len(parameters)] = parameters

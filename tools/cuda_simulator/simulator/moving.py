@@ -16,6 +16,9 @@ from .sass import Instruction
 
 Effect = Callable[[Any, Any], None]
 
+#: The upper halves of generic addresses that mean a block's shared and a thread's local memory.
+SHARED_WINDOW, LOCAL_WINDOW = 0x10, 0x20
+
 SPECIAL: dict[str, Callable[[Any, Any], Any]] = {
     "SR_TID.X": lambda m, s: m.thread[0][s],
     "SR_TID.Y": lambda m, s: m.thread[1][s],
@@ -24,7 +27,7 @@ SPECIAL: dict[str, Callable[[Any, Any], Any]] = {
     "SR_LANEID": lambda m, s: m.lane[s],
     "SR_LTMASK": lambda m, s: (np.uint32(1) << m.lane[s]) - np.uint32(1),
     "SR_CgaCtaId": lambda m, s: np.uint32(0),  # the block's place in its cluster, which is the block alone
-    "SR_SWINHI": lambda m, s: np.uint32(0),
+    "SR_SWINHI": lambda m, s: np.uint32(SHARED_WINDOW),
 }
 
 
@@ -75,7 +78,7 @@ def p2r(i: Instruction) -> Effect:
 
 def ldc(i: Instruction) -> Effect:
     """From the constant bank, at an address that all lanes share."""
-    found = CONSTANT.fullmatch(i.operands[1])
+    found = CONSTANT.fullmatch(i.operands[1].replace("[RZ]", "[0x0]"))
     if found is None:
         raise UnknownInstruction("a constant at a computed address")
     at, kind = int(found[1], 16), next(iter(i.modifiers), "32")
@@ -154,6 +157,28 @@ def load(i: Instruction) -> Effect:
     return effect
 
 
+def generic_load(i: Instruction) -> Effect:
+    """LD: from an address that may lie in the block's or the thread's own memory, told apart by its upper half."""
+    if "U8" not in i.modifiers:
+        raise UnknownInstruction("a generic access of more than a byte")
+    put, at = set_word(i.operands[0]), address(i.operands[1], wide=True)
+
+    def effect(m: Any, s: Any) -> None:
+        places, lanes = at(m, s), m.lanes[s]
+        value = np.zeros(lanes.shape, np.uint32)
+        for letter, window in (("S", SHARED_WINDOW), ("L", LOCAL_WINDOW)):
+            chosen = places >> np.uint64(32) == np.uint64(window)
+            inside = places[chosen] & np.uint64(0xFFFFFFFF)
+            cells, index = SPACES[letter](m, lanes[chosen], inside & ~np.uint64(3), 1, i.text)
+            value[chosen] = cells[index] >> (np.uint32(8) * (inside & np.uint64(3)).astype(np.uint32)) & np.uint32(255)
+            places = np.where(chosen, 0, places)
+        if np.any(places):
+            raise OutOfBounds(f"{i.text}: a generic address {int(np.max(places)):#x} in no known memory")
+        put(m, s, value)
+
+    return effect
+
+
 def store(i: Instruction) -> Effect:
     words, space, wide = _words(i), SPACES[i.name[2]], i.name == "STG"
     rows, at = _rows(i.operands[1], words), address(i.operands[0], wide)
@@ -208,6 +233,6 @@ def shfl(i: Instruction) -> Effect:
 
 TABLE: dict[str, Callable[[Instruction], Effect]] = {
     "MOV": mov, "S2R": special, "S2UR": special, "CS2R": cs2r, "SEL": sel, "HFMA2": two_halves, "P2R": p2r,
-    "R2UR": mov, "LDC": ldc, "LDCU": ldc, "LDG": load, "LDS": load, "LDL": load, "STG": store, "STS": store,
+    "R2UR": mov, "LDC": ldc, "LDCU": ldc, "LDG": load, "LDS": load, "LDL": load, "LD": generic_load, "STG": store, "STS": store,
     "STL": store, "SHFL": shfl,
 }  # fmt: skip
