@@ -1,8 +1,8 @@
 """Launches ATen's kernels as its host code does: which kernel, how many threads, which parameters.
 
 The conditions and sizes are those of PyTorch's source (aten/src/ATen/native/cuda: layer_norm_kernel.cu,
-Normalization.cu and .cuh, group_norm_kernel.cu); host code is not simulated. Buffers come from an allocator that aligns
-them, as PyTorch's does, so the alignment that vectorized kernels ask for is given. All is float32.
+Normalization.cu and .cuh, group_norm_kernel.cu); host code is not simulated. All buffers are aligned here, and
+`aligned=False` says that the caller's input was not, which keeps vectorized kernels from it. All is float32.
 
 One thing differs: where ATen broadcasts operands through a TensorIterator with strides, they are spread out here first
 and the vectorized kernel of the same function is launched, whose arithmetic for an element is the same.
@@ -48,14 +48,14 @@ class Device:
 
 
 def row_norm(
-    device: Device, norm: str, x: Array, weight: Array | None, bias: Array | None, eps: float
+    device: Device, norm: str, x: Array, weight: Array | None, bias: Array | None, eps: float, aligned: bool = True
 ) -> tuple[Array, Array, Array]:
-    """`layer_norm` or `rms_norm` of each row: the output, the means and 1/sigma."""
+    """`layer_norm` or `rms_norm` of each row: the output, the means and 1/sigma. `aligned` says where the input starts."""
     m, n = x.shape
     memory = device.memory
     pointers = [device.put(t) for t in (x, weight, bias)]
     mean, rstd, y = memory.empty(m), memory.empty(m), memory.empty(m, n)
-    if n % 4 == 0 and n <= 1 << 24:
+    if aligned and n % 4 == 0 and n <= 1 << 24:
         parameters = struct.pack("<ifQQQQQQ", n, eps, *pointers, mean, rstd, y)
         device.run(norm, parameters, (m, 1), (32, 4))
     else:
@@ -67,19 +67,19 @@ def row_norm(
 
 
 def row_norm_gradients(
-    device: Device, norm: str, dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None
+    device: Device, norm: str, dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None, aligned: bool = True
 ) -> tuple[Array, Array, Array]:
     """The gradients of the input, the weight and the bias."""
     m, n = x.shape
     memory = device.memory
     g, v, mu, r, w = (device.put(t) for t in (dy, x, mean, rstd, weight))
     dx, dw, db = memory.empty(m, n), memory.empty(n), memory.empty(n)
-    form = "_vectorized" if n % 4 == 0 else ""
+    form = "_vectorized" if aligned and n % 4 == 0 else ""
     device.run(f"{norm}_grad_input{form}", struct.pack("<QQQQQQi", g, v, mu, r, w, dx, n), (m, 1), (128, 1))
     height, rows = next((h, k) for h, k, most in ((1, 8, 64), (8, 64, 128), (16, 128, 256), (32, 256, 1 << 16)) if m < most)
-    aligned = "_aligned" if m % rows == 0 and n % 32 == 0 else ""
+    whole = "_aligned" if m % rows == 0 and n % 32 == 0 else ""
     parameters = struct.pack("<qqQQQQQQ", m, n, g, v, mu, r, dw, db)
-    device.run(f"{norm}_grad_weight_{rows}{aligned}", parameters, (-(-n // 32), 1), (32, height))
+    device.run(f"{norm}_grad_weight_{rows}{whole}", parameters, (-(-n // 32), 1), (32, height))
     return memory.get(dx, m, n), memory.get(dw, n), memory.get(db, n)
 
 
@@ -228,13 +228,13 @@ def batch_gradients_last(
 
 
 def group_norm(
-    device: Device, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
+    device: Device, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float, aligned: bool = True
 ) -> Array:
     n, c, l = x.shape
     size = c // groups * l
     memory = device.memory
     mean, rstd = memory.empty(n * groups), memory.empty(n * groups)
-    vector = 4 if size % 4 == 0 else 1
+    vector = 4 if aligned and size % 4 == 0 else 1
     parameters = struct.pack("<qf4xQQQQQ", size, eps, device.put(x), mean, rstd, mean, rstd)
     device.run(f"group_norm_moments_{vector}", parameters, (n * groups, 1), (32 if size < 512 else 512, 1))
     statistics = [memory.get(each, n * groups).reshape(n, groups, 1) for each in (mean, rstd)]
