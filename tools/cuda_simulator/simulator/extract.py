@@ -89,7 +89,7 @@ def cache(architecture: str) -> Path:
     return root / "cuda_simulator" / f"torch-{torch_version()}" / architecture
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def kernel(name: str, architecture: str) -> Kernel:
     path = cache(architecture) / f"{name}.sass"
     try:

@@ -8,7 +8,6 @@ paths that nobody takes may hold anything.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -37,8 +37,12 @@ def bits(value: float) -> int:
 def test_a_borrow_reaches_the_high_half():
     # 0x1_00000000 - 0 and - 1, in two halves: minus zero must carry.
     for low, expected in ((0, 1), (1, 0)):
-        body = "IADD3 R3, P0, RZ, -c[0x0][0x168], RZ ;\n MOV R4, 0x1 ;\n IADD3.X R9, R4, ~RZ, RZ, P0, !PT ;"
-        body = body.replace("-c[0x0][0x168]", "-R5").replace("IADD3 R3", "MOV R5, c[0x0][0x168] ;\n IADD3 R3")
+        body = """
+        MOV R5, c[0x0][0x168] ;
+        MOV R4, 0x1 ;
+        IADD3 R3, P0, RZ, -R5, RZ ;
+        IADD3.X R9, R4, ~RZ, RZ, P0, !PT ;
+        """
         assert set(run(body, low)) == {expected}
 
 

@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Triton kernels that people run, as a subject: the norms of Liger and of flash-linear-attention, forward and backward.
+
+    python3 -m venv --system-site-packages venv        # beside PyTorch 2.15.0 with triton 3.9.0
+    venv/bin/pip install --no-deps liger-kernel==0.8.5 fla-core==0.6.0 flash-linear-attention==0.6.0
+    venv/bin/pip install packaging==26.3 einops==0.8.2
+    normative check --subject 'venv/bin/python adapters/python/triton_layers.py --library liger'
+
+Where there is a GPU the kernels run on it. Where there is none they run in Triton's interpreter, which executes the
+kernel's source with numpy: the real algorithm, but not a GPU's order of summation, fused products or approximations. Its
+answers are `interpreted` and say nothing about a GPU's bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+import normative
+
+INTERPRETED = not torch.cuda.is_available()
+if INTERPRETED:
+    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
+
+import triton
+import triton.language as tl
+
+Layer = Callable[..., torch.Tensor]
+
+#: Not BF16 in the interpreter: it truncates where a GPU rounds.
+DTYPES = ["F32", "F16"] if INTERPRETED else ["F32", "F16", "BF16"]
+
+
+# --- what the interpreter lacks ---------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _rsqrt(x):
+    return 1.0 / tl.sqrt(x)
+
+
+def patch_interpreter() -> None:
+    """Three things that a kernel may use on a GPU and that the interpreter of Triton 3.9 does not have."""
+    import triton.runtime.interpreter as interpreter
+    from triton.language.extra import libdevice
+    from triton.runtime.autotuner import Autotuner
+
+    # rsqrt is a call into a library of machine code.
+    libdevice.rsqrt = _rsqrt
+
+    # A float argument arrives as a Python float, where a launch makes it a float32 value, with methods.
+    convert = interpreter._implicit_cvt
+
+    def with_floats(argument: Any) -> Any:
+        if isinstance(argument, float):
+            handle = interpreter.TensorHandle(np.array([argument], np.float32), tl.float32)
+            return tl.tensor(handle, tl.float32)
+        return convert(argument)
+
+    interpreter._implicit_cvt = with_floats
+
+    # Tuning measures time on a driver that is not there. Of the configurations, which differ in speed, the first is taken.
+    build = Autotuner.__init__
+
+    def first_alone(self: Any, function: Any, names: Any, configurations: Any, *rest: Any, **options: Any) -> None:
+        build(self, function, names, configurations[:1], *rest, **options)
+
+    Autotuner.__init__ = first_alone
+
+
+# --- the layers -------------------------------------------------------------------------------------------------------
+
+
+def liger() -> dict[str, Layer]:
+    from liger_kernel.ops.group_norm import LigerGroupNormFunction
+    from liger_kernel.ops.layer_norm import LigerLayerNormFunction
+    from liger_kernel.ops.rms_norm import LigerRMSNormFunction
+
+    def layer_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
+        if weight is None or bias is None:
+            raise normative.Unsupported("Liger's layer norm always has a weight and a bias")
+        return LigerLayerNormFunction.apply(x, weight, bias, request.parameters["eps"])
+
+    def rms_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
+        # The dialects are its casting modes; "gemma" casts last, as PyTorch does, and Gemma adds 1 to the weight.
+        mode = "llama" if request.dialect == "llama" else "gemma"
+        offset = 1.0 if request.dialect == "gemma" else 0.0
+        return LigerRMSNormFunction.apply(x, weight, request.parameters["eps"], offset, mode, False)
+
+    def group_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
+        if weight is None or bias is None:
+            raise normative.Unsupported("Liger's group norm always has a weight and a bias")
+        if x.dim() < 3:
+            raise normative.Unsupported("Liger's group norm is for inputs of rank 3 and up")
+        groups, channels = request.parameters["num_groups"], x.shape[1]
+        if channels % groups:  # what its module asserts, before the kernel
+            raise normative.Refusal("parameter", f"{channels} channels cannot be split into {groups} groups")
+        return LigerGroupNormFunction.apply(x, weight, bias, channels, groups, request.parameters["eps"])
+
+    return {"layer_norm": layer_norm, "rms_norm": rms_norm, "group_norm": group_norm}
+
+
+def fla() -> dict[str, Layer]:
+    from fla.modules.norm import layernorm
+
+    def layer_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
+        return layernorm.layer_norm(x, weight, bias, eps=request.parameters["eps"])
+
+    def rms_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
+        return layernorm.rms_norm(x, weight, None, eps=request.parameters["eps"])
+
+    return {"layer_norm": layer_norm, "rms_norm": rms_norm}
+
+
+#: The function that imports a library, the packages that it consists of, and the dialects of its RMS norm.
+LIBRARIES = {
+    "liger": (liger, ("liger-kernel",), ("pytorch", "llama", "gemma")),
+    "fla": (fla, ("flash-linear-attention", "fla-core"), ("pytorch",)),
+}
+
+
+def answer(layer: Layer, request: normative.Request) -> dict[str, Any]:
+    """Calls a layer with leaves of a graph, and differentiates it."""
+    sent = request.tensors
+    if request.parameters["eps"] is None:
+        raise normative.Unsupported("it has no eps of None")
+    leaves = {name: sent[name].requires_grad_(request.gradients) for name in request.differentiable}
+    x, weight, bias = (leaves.get(name) for name in ("input", "weight", "bias"))
+    shape = request.parameters.get("normalized_shape")
+    if shape is not None:
+        # Rows are the last dimension alone, so others that are normalized are joined. This is where a module that knows
+        # its size looks at the input; the sizes of weight and bias are for the library to look at.
+        if not shape or list(x.shape[-len(shape) :]) != shape:
+            raise normative.Refusal("shape", f"an input of shape {list(x.shape)} does not end in {shape}")
+        rows = x.reshape(*x.shape[: -len(shape)], math.prod(shape))
+        vectors = [None if t is None else t.reshape(-1) for t in (weight, bias)]
+        output = layer(request, rows, *vectors).reshape(x.shape)
+    else:
+        output = layer(request, x, weight, bias).reshape(x.shape)
+    found = {"output": output}
+    if request.gradients:
+        given = torch.autograd.grad(output, list(leaves.values()), sent["grad_output.output"])
+        found |= {f"grad_{name}": gradient for name, gradient in zip(leaves, given)}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serve normalization kernels written in Triton to normative.")
+    parser.add_argument("--library", choices=list(LIBRARIES), required=True)
+    library = parser.parse_args().library
+    normative.take_pipe()  # the libraries print while they are imported
+    if INTERPRETED:
+        patch_interpreter()
+    build, packages, dialects = LIBRARIES[library]
+    try:
+        layers = build()
+    except ImportError as error:
+        print(f"triton_layers.py: {library} cannot be imported: {error}", file=sys.stderr)
+        sys.exit(3)
+    for name, layer in layers.items():
+
+        def handler(request: normative.Request, layer: Layer = layer) -> dict[str, Any]:
+            return answer(layer, request)
+
+        normative.operation(name, dtypes=DTYPES, dialects=dialects if name == "rms_norm" else ("pytorch",))(handler)
+    versions = {name: version(name) for name in (*packages, "triton", "torch")}
+    normative.serve(
+        library,
+        version(packages[0]),
+        device="cpu" if INTERPRETED else "cuda",
+        framework="torch",
+        options=["gradients", "channels_last", "strided"],
+        details={"provenance": "interpreted" if INTERPRETED else "device", **versions},
+    )
+
+
+if __name__ == "__main__":
+    main()
