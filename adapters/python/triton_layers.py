@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Triton kernels that people run, as a subject: the norms of Liger and of flash-linear-attention, forward and backward.
+"""Triton kernels that people run, as a subject: the norms of Liger, flash-attention and flash-linear-attention.
 
     python3 -m venv --system-site-packages venv        # beside PyTorch 2.15.0 with triton 3.9.0
     venv/bin/pip install --no-deps liger-kernel==0.8.5 fla-core==0.6.0 flash-linear-attention==0.6.0
-    venv/bin/pip install packaging==26.3 einops==0.8.2
+    venv/bin/pip install packaging==26.3 einops==0.8.2 wheel
+    FLASH_ATTENTION_SKIP_CUDA_BUILD=TRUE venv/bin/pip install --no-deps --no-build-isolation flash-attn==2.8.3.post2
     normative check --subject 'venv/bin/python adapters/python/triton_layers.py --library liger'
 
 Where there is a GPU the kernels run on it. Where there is none they run in Triton's interpreter, which executes the
@@ -14,9 +15,12 @@ answers are `interpreted` and say nothing about a GPU's bits.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
 import math
 import os
 import sys
+import types
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -79,14 +83,19 @@ def patch_interpreter() -> None:
 # --- the layers -------------------------------------------------------------------------------------------------------
 
 
+def affine(x: Any, size: int, weight: Any, bias: Any) -> tuple[Any, Any]:
+    return x.new_ones(size) if weight is None else weight, x.new_zeros(size) if bias is None else bias
+
+
 def liger() -> dict[str, Layer]:
     from liger_kernel.ops.group_norm import LigerGroupNormFunction
     from liger_kernel.ops.layer_norm import LigerLayerNormFunction
     from liger_kernel.ops.rms_norm import LigerRMSNormFunction
 
+    # Its layer and group norm always have a weight and a bias; what is not sent has the value that the module starts with.
+
     def layer_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
-        if weight is None or bias is None:
-            raise normative.Unsupported("Liger's layer norm always has a weight and a bias")
+        weight, bias = affine(x, x.shape[-1], weight, bias)
         return LigerLayerNormFunction.apply(x, weight, bias, request.parameters["eps"])
 
     def rms_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
@@ -96,13 +105,12 @@ def liger() -> dict[str, Layer]:
         return LigerRMSNormFunction.apply(x, weight, request.parameters["eps"], offset, mode, False)
 
     def group_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
-        if weight is None or bias is None:
-            raise normative.Unsupported("Liger's group norm always has a weight and a bias")
         if x.dim() < 3:
             raise normative.Unsupported("Liger's group norm is for inputs of rank 3 and up")
         groups, channels = request.parameters["num_groups"], x.shape[1]
         if channels % groups:  # what its module asserts, before the kernel
             raise normative.Refusal("parameter", f"{channels} channels cannot be split into {groups} groups")
+        weight, bias = affine(x, channels, weight, bias)
         return LigerGroupNormFunction.apply(x, weight, bias, channels, groups, request.parameters["eps"])
 
     return {"layer_norm": layer_norm, "rms_norm": rms_norm, "group_norm": group_norm}
@@ -120,9 +128,37 @@ def fla() -> dict[str, Layer]:
     return {"layer_norm": layer_norm, "rms_norm": rms_norm}
 
 
+def flash_attn() -> dict[str, Layer]:
+    # The package itself wants its compiled extension; the file with these kernels does not.
+    package = types.ModuleType("flash_attn")
+    spec = importlib.util.find_spec("flash_attn")
+    if spec is None:
+        raise ImportError("flash-attn is not installed")
+    package.__path__ = list(spec.submodule_search_locations or [])
+    sys.modules["flash_attn"] = package
+    if INTERPRETED:
+        # It asks the GPU for its size before it launches.
+        size = types.SimpleNamespace(warp_size=32, multi_processor_count=1)
+        torch.cuda.get_device_properties = lambda device=None: size
+        torch.cuda.current_device = lambda: 0
+        torch.cuda.device = lambda index: contextlib.nullcontext()
+    from flash_attn.ops.triton import layer_norm as kernels
+
+    def layer_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
+        weight = x.new_ones(x.shape[-1]) if weight is None else weight  # its module always has one
+        return kernels.layer_norm_fn(x, weight, bias, eps=request.parameters["eps"])
+
+    def rms_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
+        weight = x.new_ones(x.shape[-1]) if weight is None else weight
+        return kernels.rms_norm_fn(x, weight, None, eps=request.parameters["eps"])
+
+    return {"layer_norm": layer_norm, "rms_norm": rms_norm}
+
+
 #: The function that imports a library, the packages that it consists of, and the dialects of its RMS norm.
 LIBRARIES = {
     "liger": (liger, ("liger-kernel",), ("pytorch", "llama", "gemma")),
+    "flash-attn": (flash_attn, ("flash-attn",), ("pytorch",)),
     "fla": (fla, ("flash-linear-attention", "fla-core"), ("pytorch",)),
 }
 
@@ -140,9 +176,12 @@ def answer(layer: Layer, request: normative.Request) -> dict[str, Any]:
         # its size looks at the input; the sizes of weight and bias are for the library to look at.
         if not shape or list(x.shape[-len(shape) :]) != shape:
             raise normative.Refusal("shape", f"an input of shape {list(x.shape)} does not end in {shape}")
-        rows = x.reshape(*x.shape[: -len(shape)], math.prod(shape))
-        vectors = [None if t is None else t.reshape(-1) for t in (weight, bias)]
-        output = layer(request, rows, *vectors).reshape(x.shape)
+        if len(shape) > 1:
+            rows = x.reshape(*x.shape[: -len(shape)], math.prod(shape))
+            vectors = [None if t is None else t.reshape(-1) for t in (weight, bias)]
+            output = layer(request, rows, *vectors).reshape(x.shape)
+        else:
+            output = layer(request, x, weight, bias)
     else:
         output = layer(request, x, weight, bias).reshape(x.shape)
     found = {"output": output}
