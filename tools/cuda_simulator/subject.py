@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "adapters/python"))
 import normative
 from normative import Refusal, Request, Unsupported
 
-from simulator import extract, kernels
+from simulator import extract, group_norm, kernels
 from simulator.errors import NotExtracted, SimulationError
 from simulator.kernels import Array, Device
 
@@ -216,7 +216,7 @@ def instance_norm(request: Request, device: Device) -> Answer:
 # --- group norm -------------------------------------------------------------------------------------------------------
 
 
-def group_norm(request: Request, device: Device) -> Answer:
+def group_norm_of(request: Request, device: Device) -> Answer:
     p, x, weight, bias = request.parameters, *(request.tensors.get(n) for n in ("input", "weight", "bias"))
     groups = p["num_groups"]
     if x.ndim < 2:
@@ -229,13 +229,16 @@ def group_norm(request: Request, device: Device) -> Answer:
         raise Refusal("too_few_values", f"Expected more than 1 value per channel when training, got {list(x.shape)}")
     if x.size == 0:
         return empty_answer(request)
-    if request.gradients:
-        raise Unsupported("group norm's backward pass is not simulated")
     if is_channels_last(request):
         raise Unsupported("group norm of channels-last input is not simulated")
     values = np.ascontiguousarray(x).reshape(n, c, -1)
-    y = kernels.group_norm(device, values, groups, weight, bias, p["eps"], aligned(request))
-    return {"output": y.reshape(x.shape)}
+    y, mean, rstd = group_norm.forward(device, values, groups, weight, bias, p["eps"], aligned(request))
+    answer: Answer = {"output": y.reshape(x.shape)}
+    if request.gradients:
+        dy = np.ascontiguousarray(request.tensors["grad_output.output"]).reshape(values.shape)
+        dx, dw, db = group_norm.backward(device, dy, values, groups, mean, rstd, weight, aligned(request))
+        answer |= gradients(request, dx, dw, db)
+    return answer
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -288,7 +291,7 @@ OPERATIONS: dict[str, Callable[[Request, Device], Answer]] = {
     "rms_norm": row_norm,
     "batch_norm": batch_norm,
     "instance_norm": instance_norm,
-    "group_norm": group_norm,
+    "group_norm": group_norm_of,
 }
 
 
@@ -298,6 +301,8 @@ def answer(architecture: str, request: Request) -> Answer:
         raise Unsupported(f"{size} values are more than are simulated, {LIMIT}")
     try:
         return OPERATIONS[request.name](request, Device(architecture))
+    except group_norm.BatchTooLarge as error:
+        raise Unsupported(f"so many samples are added up by a kernel that is not simulated: {error}") from error
     except kernels.BlocksCooperate as error:
         raise Unsupported(f"blocks that merge their results are not simulated: {error}") from error
     except SimulationError as error:

@@ -222,31 +222,3 @@ def batch_gradients_last(
     parameters = struct.pack("<QQQQQQQQfii", g, v, mu, r, w, *sums, dx, 1 / rows, rows, c)
     device.run("batch_norm_grad_input_channels_last", parameters, *_flexible(rows, c, cooperative=False))
     return memory.get(dx, rows, c), memory.get(dw, c), memory.get(db, c)
-
-
-# --- group norm of a contiguous (N, C, L) -----------------------------------------------------------------------------
-
-
-def group_norm(
-    device: Device, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float, aligned: bool = True
-) -> Array:
-    n, c, l = x.shape
-    size = c // groups * l
-    memory = device.memory
-    mean, rstd = memory.empty(n * groups), memory.empty(n * groups)
-    vector = 4 if aligned and size % 4 == 0 else 1
-    parameters = struct.pack("<qf4xQQQQQ", size, eps, device.put(x), mean, rstd, mean, rstd)
-    device.run(f"group_norm_moments_{vector}", parameters, (n * groups, 1), (32 if size < 512 else 512, 1))
-    statistics = [memory.get(each, n * groups).reshape(n, groups, 1) for each in (mean, rstd)]
-    if l == 1:
-        affine = [("_weight", weight), ("_bias", bias)]
-        name = "group_norm_1d" + "".join(suffix for suffix, t in affine if t is not None)
-        vectors = [t.reshape(1, groups, -1) for _, t in affine if t is not None]
-        return device.elementwise(name, [x.reshape(n, groups, -1), *statistics, *vectors]).reshape(x.shape)
-    if weight is None and bias is None:
-        return device.elementwise("group_norm_plain", [x.reshape(n, groups, -1), *statistics]).reshape(x.shape)
-    a, b = memory.empty(n * c), memory.empty(n * c)
-    pointers = (mean, rstd, device.put(weight), device.put(bias), a, b)
-    device.run("group_norm_fold", struct.pack("<qqqQQQQQQ", n, c, groups, *pointers), (-(-n * c // 256), 1), (256, 1))
-    factors = [memory.get(each, n * c).reshape(n, c, 1) for each in (a, b)]
-    return device.elementwise("group_norm_folded", [x, *factors])

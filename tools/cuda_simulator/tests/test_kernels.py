@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simulator import arithmetic, extract, kernels
+from simulator import arithmetic, extract, group_norm, kernels
 from simulator.errors import NotExtracted
 from simulator.kernels import Device
 
@@ -85,10 +85,20 @@ def test_batch_norm_in_both_layouts(architecture, shape):
 def test_group_norm(architecture, l, affine):
     x = normal(2, 6, l) + 1
     weight, bias = (normal(6) if there else None for there in affine)
-    y = kernels.group_norm(Device(architecture), x, 2, weight, bias, EPS)
+    device = Device(architecture)
+    y, mean, rstd = group_norm.forward(device, x, 2, weight, bias, EPS)
     truth = standardized(x.reshape(2, 2, -1), (2,)).reshape(x.shape)
     truth = truth * (1 if weight is None else weight[:, None]) + (0 if bias is None else bias[:, None])
     assert close(y, truth)
+
+    dy = normal(*x.shape)
+    dx, dw, db = group_norm.backward(device, dy, x, 2, mean, rstd, weight)
+    groups = x.reshape(2, 2, -1).astype(np.float64)
+    z = standardized(groups, (2,))
+    a = (dy * (1 if weight is None else weight[:, None])).reshape(groups.shape).astype(np.float64)
+    projected = a - a.mean(2, keepdims=True) - z * (a * z).mean(2, keepdims=True)
+    assert close(dx.reshape(groups.shape), projected / np.sqrt(groups.var(2, keepdims=True) + EPS))
+    assert close(dw, (dy * z.reshape(x.shape)).sum((0, 2))) and close(db, dy.astype(np.float64).sum((0, 2)))
 
 
 @pytest.mark.skipif(len(FOUND) < 2, reason="one architecture alone")
