@@ -225,6 +225,8 @@ def group_norm_of(request: Request, device: Device) -> Answer:
     if groups <= 0 or c % groups:
         raise Refusal("parameter", f"num_channels {c} must be divisible by num_groups {groups}")
     check_channels(request, c, {})
+    if math.prod(x.shape[2:]) == 0:
+        raise Refusal("empty", "Expected HxW to be greater than 0, got 0")
     if n * c // groups * math.prod(x.shape[2:]) == 1:
         raise Refusal("too_few_values", f"Expected more than 1 value per channel when training, got {list(x.shape)}")
     if x.size == 0:

@@ -233,6 +233,6 @@ def shfl(i: Instruction) -> Effect:
 
 TABLE: dict[str, Callable[[Instruction], Effect]] = {
     "MOV": mov, "S2R": special, "S2UR": special, "CS2R": cs2r, "SEL": sel, "HFMA2": two_halves, "P2R": p2r,
-    "R2UR": mov, "LDC": ldc, "LDCU": ldc, "LDG": load, "LDS": load, "LDL": load, "LD": generic_load, "STG": store, "STS": store,
-    "STL": store, "SHFL": shfl,
+    "R2UR": mov, "LDC": ldc, "LDCU": ldc, "LDG": load, "LDS": load, "LDL": load, "LD": generic_load,
+    "STG": store, "STS": store, "STL": store, "SHFL": shfl,
 }  # fmt: skip
