@@ -87,7 +87,9 @@ def batch_norm(request: Request, device: Device) -> Answer:
             momentum = 1 / float(state["num_batches_tracked"])
     count = x.size // max(x.shape[1], 1)
     if training and count == 1:
-        raise Refusal("too_few_values", f"Expected more than 1 value per channel when training, got {list(x.shape)}", state)
+        raise Refusal(
+            "too_few_values", f"Expected more than 1 value per channel when training, got {list(x.shape)}", state
+        )
     check_channels(request, x.shape[1], state)
     if tracked and running is None:
         raise Refusal("parameter", "running_mean and running_var must both be defined", state)
@@ -116,7 +118,9 @@ def batch_norm(request: Request, device: Device) -> Answer:
         saved = (mean, rstd) if training else None
         if saved is None and weight is None and bias is None:
             raise Unsupported("the gradient of an evaluation without weight and bias goes through a TensorIterator")
-        answer |= gradients(request, *values.gradients(request.tensors["grad_output.output"], weight, running, saved, p["eps"]))
+        answer |= gradients(
+            request, *values.gradients(request.tensors["grad_output.output"], weight, running, saved, p["eps"])
+        )
     return answer
 
 

@@ -26,7 +26,11 @@ from .sass import Kernel
 ARCHITECTURES = ("sm_80", "sm_90")
 
 #: What a module is recognized by.
-MARKS = (b"vectorized_layer_norm_kernel", b"batch_norm_collect_statistics_kernel", b"RowwiseMomentsContiguousCUDAKernel")
+MARKS = (
+    b"vectorized_layer_norm_kernel",
+    b"batch_norm_collect_statistics_kernel",
+    b"RowwiseMomentsContiguousCUDAKernel",
+)
 
 #: The name of a kernel here, and what its mangled name contains. `Iff` means float with float accumulators.
 KERNELS = {
@@ -116,7 +120,9 @@ def digest(architecture: str) -> str:
     for name in sorted(KERNELS):
         path = folder / f"{name}.sass"
         if not path.exists():
-            raise NotExtracted(f"no code of {name} for {architecture}; run: python extract.py --architecture {architecture}")
+            raise NotExtracted(
+                f"no code of {name} for {architecture}; run: python extract.py --architecture {architecture}"
+            )
         code.update(path.read_bytes())
     return code.hexdigest()[:16]
 

@@ -43,9 +43,7 @@ def ffma(i: Instruction) -> Effect:
     if unknown := set(i.modifiers) - {rounding}:
         raise UnknownInstruction(f"modifiers {unknown}")
     store, (a, b, c) = set_real(i.operands[0]), (real(t) for t in i.operands[1:])
-    return lambda m, s: store(
-        m, s, arithmetic.canonical(arithmetic.fma(a(m, s), b(m, s), c(m, s), rounding))
-    )
+    return lambda m, s: store(m, s, arithmetic.canonical(arithmetic.fma(a(m, s), b(m, s), c(m, s), rounding)))
 
 
 def mufu(i: Instruction) -> Effect:
@@ -154,7 +152,9 @@ def f2i(i: Instruction) -> Effect:
     def effect(m: Any, s: Any) -> None:
         value = np.trunc(np.atleast_1d(operand(m, s)).astype(np.float64))
         inside = (value >= 0) & (value < top)
-        store(m, s, np.where(inside, np.where(inside, value, 0).astype(kind), np.where(value >= top, ~kind(0), kind(0))))
+        store(
+            m, s, np.where(inside, np.where(inside, value, 0).astype(kind), np.where(value >= top, ~kind(0), kind(0)))
+        )
 
     return effect
 

@@ -45,7 +45,14 @@ def _transform(
 
 
 def backward(
-    device: Device, dy: Array, x: Array, groups: int, mean: Array, rstd: Array, weight: Array | None, aligned: bool = True
+    device: Device,
+    dy: Array,
+    x: Array,
+    groups: int,
+    mean: Array,
+    rstd: Array,
+    weight: Array | None,
+    aligned: bool = True,
 ) -> tuple[Array, Array, Array]:
     """The gradients of input, weight and bias."""
     n, c, l = x.shape

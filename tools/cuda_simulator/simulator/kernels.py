@@ -76,7 +76,9 @@ def row_norm_gradients(
     dx, dw, db = memory.empty(m, n), memory.empty(n), memory.empty(n)
     form = "_vectorized" if aligned and n % 4 == 0 else ""
     device.run(f"{norm}_grad_input{form}", struct.pack("<QQQQQQi", g, v, mu, r, w, dx, n), (m, 1), (128, 1))
-    height, rows = next((h, k) for h, k, most in ((1, 8, 64), (8, 64, 128), (16, 128, 256), (32, 256, 1 << 16)) if m < most)
+    height, rows = next(
+        (h, k) for h, k, most in ((1, 8, 64), (8, 64, 128), (16, 128, 256), (32, 256, 1 << 16)) if m < most
+    )
     whole = "_aligned" if m % rows == 0 and n % 32 == 0 else ""
     parameters = struct.pack("<qqQQQQQQ", m, n, g, v, mu, r, dw, db)
     device.run(f"{norm}_grad_weight_{rows}{whole}", parameters, (-(-n // 32), 1), (32, height))

@@ -171,9 +171,7 @@ class Machine:
         return released
 
 
-def launch(
-    kernel: Kernel, memory: Memory, parameters: bytes, grid: tuple[int, int], block: tuple[int, int]
-) -> int:
+def launch(kernel: Kernel, memory: Memory, parameters: bytes, grid: tuple[int, int], block: tuple[int, int]) -> int:
     """Runs a kernel over a grid of blocks. The parameters are laid out as C does it."""
     bank = bytearray(0x1000)
     sizes = np.array([block[0], block[1], 1, grid[0], grid[1], 1], "<u4").tobytes()

@@ -12,7 +12,6 @@ from simulator.machine import Memory, launch
 from simulator.sass import Kernel
 
 
-
 def run(body: str, *inputs: int, threads: int = 32, out: int | None = None) -> np.ndarray:
     """The words that each thread leaves in R9; the inputs are the parameters from 0x168 on."""
     listing = f"""
