@@ -4,14 +4,30 @@
 //! A body states what must hold *whatever the bytes are*; [`mutation`] changes documents in ways that keep them
 //! documents, so that a fuzzer gets past the first check.
 
+mod asking;
+mod edits;
+mod generator;
 mod golden_file;
+mod gradients;
+mod identities;
 pub mod mutation;
+mod oracle;
+mod orders;
 mod protocol;
+mod shapes;
+mod values;
 
 use std::fmt::{Debug, Display};
 
+pub use generator::{STEPS, case_of};
 pub use golden_file::golden_file;
+pub use gradients::gradients;
+pub use identities::identities;
+pub use oracle::oracle;
+pub use orders::orders;
 pub use protocol::protocol;
+pub use shapes::shapes;
+pub use values::values;
 
 use crate::case::Step;
 use crate::operation::Operation;
