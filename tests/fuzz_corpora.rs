@@ -55,7 +55,7 @@ fn extension(target: &str) -> &'static str {
 
 #[test]
 fn no_seed_is_a_finding() {
-    for Target { name, body, .. } in TARGETS {
+    for &Target { name, body, .. } in TARGETS {
         for path in seeds(name) {
             println!("{}", path.display());
             body(&fs::read(path).unwrap());
@@ -65,7 +65,7 @@ fn no_seed_is_a_finding() {
 
 #[test]
 fn no_finding_comes_back() {
-    for Target { name, body, .. } in TARGETS {
+    for &Target { name, body, .. } in TARGETS {
         for path in files(&root().join("fuzz/regressions").join(name), None) {
             println!("{}", path.display());
             body(&fs::read(path).unwrap());
@@ -75,7 +75,7 @@ fn no_finding_comes_back() {
 
 #[test]
 fn mutations_of_seeds_are_no_findings() {
-    for Target { name, body, mutate } in TARGETS {
+    for &Target { name, body, mutate } in TARGETS {
         for (index, path) in (0..).zip(seeds(name)) {
             let seed = fs::read(&path).unwrap();
             for round in 0..8 {
