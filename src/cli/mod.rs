@@ -5,6 +5,7 @@ mod ask;
 mod check;
 mod convert;
 mod forever;
+mod fuzz;
 mod goldens;
 mod identify;
 mod list;
@@ -61,6 +62,7 @@ Exit status:
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Arguments),
+    Fuzz(fuzz::Arguments),
     Verify(verify::Arguments),
     Record(record::Arguments),
     List(list::Arguments),
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
     let colors = Colors::new(arguments.color);
     let done = match arguments.command {
         Command::Check(arguments) => check::run(&arguments, colors),
+        Command::Fuzz(arguments) => fuzz::run(&arguments, colors),
         Command::Verify(arguments) => verify::run(&arguments, colors),
         Command::Record(arguments) => record::run(&arguments),
         Command::List(arguments) => list::run(&arguments),

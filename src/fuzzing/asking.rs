@@ -6,6 +6,7 @@ use super::is_bounded;
 use crate::case::{Answer, Case, Declared, Level, Request, Step, check_answer, preconditions};
 use crate::judge::{Expected, Judgement, Outcome, judge};
 use crate::operation::{Call, Plan};
+use crate::report::call_in_words;
 use crate::subject::planted::variants;
 use crate::subject::{Builtin, Subject};
 
@@ -71,6 +72,10 @@ fn check_program(name: &str, call: &Step, expected: &Expected, passes: bool) -> 
     let answer = Builtin::new(name).expect("it is compiled in").answer(&request).expect("it answers every call");
     check_answer(call, &answer).unwrap_or_else(|error| panic!("{name}: {error}"));
     let Judgement { outcome, message, .. } = judged(call, expected, &answer, &Declared::default());
-    assert!(!passes || matches!(outcome, Outcome::Pass | Outcome::Advisory), "{name}: {message}");
+    assert!(
+        !passes || matches!(outcome, Outcome::Pass | Outcome::Advisory),
+        "{name}, {}: {message}",
+        call_in_words(call)
+    );
     answer
 }

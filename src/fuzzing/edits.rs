@@ -42,7 +42,7 @@ pub(super) fn edit(step: &mut Step, values: &mut Values, wild: bool) {
         step.layout.format = values.pick(&[LayoutFormat::ChannelsLast, LayoutFormat::Strided]);
         step.layout.offset = values.pick(&[0, 1, 7]);
     }
-    if values.below(8) == 0 {
+    if wild && values.below(8) == 0 {
         retype(step, values);
     }
     if values.below(4) == 0 {

@@ -20,9 +20,9 @@ pub const STEPS: usize = 32;
 
 /// What a target wants its cases to be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
-    pub operations: &'static [&'static str],
-    pub dtypes: &'static [DataType],
+pub(crate) struct Wanted<'a> {
+    pub operations: &'a [&'static str],
+    pub dtypes: &'a [DataType],
     /// The most steps of an operation with a state; others have one.
     pub steps: usize,
     /// Whether gradients are always asked for, or never; `None`: now and then.
@@ -31,12 +31,12 @@ pub(crate) struct Wanted {
     pub wild: bool,
 }
 
-impl Wanted {
+impl Wanted<'_> {
     /// Any case that a layer may be asked.
-    pub const ANY: Wanted =
+    pub const ANY: Wanted<'static> =
         Wanted { operations: Operation::NAMES, dtypes: &DataType::FLOATS, steps: 4, gradients: None, wild: false };
     /// Any case at all.
-    pub const WILD: Wanted = Wanted { wild: true, ..Wanted::ANY };
+    pub const WILD: Wanted<'static> = Wanted { wild: true, ..Wanted::ANY };
 
     /// The case that `bytes` stand for.
     pub fn case(&self, bytes: &[u8]) -> Case {
@@ -102,7 +102,7 @@ impl<'a> Arbitrary<'a> for Case {
 }
 
 /// The step without gradients and what they need.
-fn without_gradients(mut step: Step) -> Step {
+pub(super) fn without_gradients(mut step: Step) -> Step {
     (step.gradients, step.double_backward) = (false, false);
     step.tensors.retain(|name, _| !name.starts_with("grad_"));
     step
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::judge::Expected;
 
-    fn cases(wanted: Wanted) -> impl Iterator<Item = Case> {
+    fn cases(wanted: Wanted<'static>) -> impl Iterator<Item = Case> {
         (0..3000_u64).map(move |seed| wanted.drawn(&mut Values::new(seed)))
     }
 

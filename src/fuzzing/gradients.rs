@@ -10,7 +10,7 @@ use crate::operation::Plan;
 use crate::subject::{Builtin, Subject};
 use crate::tensor::Tensors;
 
-const WANTED: Wanted = Wanted { dtypes: &[DataType::F64], steps: 2, gradients: Some(true), ..Wanted::ANY };
+const WANTED: Wanted<'static> = Wanted { dtypes: &[DataType::F64], steps: 2, gradients: Some(true), ..Wanted::ANY };
 
 /// Asks for the gradients of the case that the bytes stand for.
 ///

@@ -13,6 +13,7 @@ mod generator;
 mod golden_file;
 mod gradients;
 mod identities;
+mod live;
 #[cfg(feature = "cli")]
 mod markup;
 pub mod mutation;
@@ -34,6 +35,7 @@ pub use generator::{STEPS, case_of};
 pub use golden_file::golden_file;
 pub use gradients::gradients;
 pub use identities::identities;
+pub use live::{Campaign, fuzz};
 pub use oracle::oracle;
 pub use orders::orders;
 pub use protocol::protocol;

@@ -10,7 +10,7 @@ use crate::operation::{FAMILY, Plan};
 use crate::subject::{Builtin, Subject};
 use crate::tensor::Tensors;
 
-const WANTED: Wanted = Wanted { operations: FAMILY, ..Wanted::ANY };
+const WANTED: Wanted<'static> = Wanted { operations: FAMILY, ..Wanted::ANY };
 
 /// Asks the case that the bytes stand for, and the exact oracle for every element that is a finite real number.
 ///

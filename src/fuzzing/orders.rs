@@ -10,7 +10,7 @@ use crate::operation::FAMILY;
 use crate::subject::answer_by;
 use crate::subject::planted::Recipe;
 
-const WANTED: Wanted = Wanted { operations: FAMILY, ..Wanted::ANY };
+const WANTED: Wanted<'static> = Wanted { operations: FAMILY, ..Wanted::ANY };
 /// Bytes that choose the program; those after them choose the case.
 const CHOICES: usize = 12;
 

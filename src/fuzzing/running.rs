@@ -8,7 +8,7 @@ use crate::case::values::Values;
 use crate::case::{Answer, Step};
 use crate::operation::{Mode, Operation, RUNNING};
 
-const WANTED: Wanted = Wanted { operations: RUNNING, steps: STEPS, gradients: Some(false), ..Wanted::ANY };
+const WANTED: Wanted<'static> = Wanted { operations: RUNNING, steps: STEPS, gradients: Some(false), ..Wanted::ANY };
 
 /// Asks the case that the bytes stand for, of up to 32 steps, with another momentum now and then.
 ///

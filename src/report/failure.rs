@@ -165,7 +165,7 @@ fn unexplained(report: &Report, verdict: &Verdict) -> (String, String) {
     let asks = match verdict.kind {
         Kind::Property => "The law",
         Kind::Statistic => "The statistic",
-        Kind::Golden | Kind::Catalogue => "The case asks",
+        Kind::Golden | Kind::Catalogue | Kind::Generated => "The case asks",
     };
     (format!("{asks}: {}", verdict.comment), format!("{known}{nearest}"))
 }
@@ -179,6 +179,7 @@ fn asked(verdict: &Verdict, exhibit: &Exhibit) -> String {
         _ if exhibit.case.name.ends_with(REDUCED) => "values made simple",
         Some(_) => "recorded values",
         None if is_of_many(verdict) => "values made from its name and the seed",
+        None if verdict.kind == Kind::Generated => "generated values",
         None => "values made from the case's name",
     };
     format!("{}{step}; {seed}", call_in_words(call))

@@ -14,6 +14,8 @@
 //! assert!(text(&report, "", 20, Paint::default()).contains("it adds eps twice"));
 //! ```
 
+#[cfg(feature = "cli")]
+mod bug_report;
 mod cause;
 mod counterexample;
 mod failure;
@@ -37,6 +39,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+#[cfg(feature = "cli")]
+pub use bug_report::bug_report;
 pub use cause::{Cause, Group};
 pub use counterexample::{asked_of, write_counterexamples};
 pub use failure::call_in_words;
@@ -204,6 +208,12 @@ impl Report {
             self.add(verdict, || Exhibit { case, steps, declared, file: None, smallest: None });
         }
         self.attribute();
+    }
+
+    /// Adds what a campaign of [`crate::fuzzing`] found in the subject that `asked` names.
+    pub fn add_campaign(&mut self, asked: Asked, pool: &Pool, found: Vec<(Verdict, Shown)>) {
+        self.subject = Some((asked, Some(pool.hello().clone())));
+        self.add_properties(pool, found);
     }
 
     /// Adds what another round of the same laws found. Of the two verdicts on a law the worse stays, the first of equals;
