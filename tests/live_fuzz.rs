@@ -72,7 +72,7 @@ fn a_bug_is_reported_and_its_smallest_case_replays() {
     let text = run(&dir, line, 1);
     assert!(text.contains("200 cases in") && text.contains("it divides the variance by n − 1 instead of n"), "{text}");
     let report = fs::read_to_string(dir.path().join("bug.md")).unwrap();
-    for part in ["# unbiased", "| element | expected | actual |", "### Reproduction", "```python", "normative replay"] {
+    for part in ["# unbiased", "| element | expected | actual |", "### Reproduction", "```rust", "normative replay"] {
         assert!(report.contains(part), "{part:?} is missing in\n{report}");
     }
     let files: Vec<_> =

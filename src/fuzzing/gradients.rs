@@ -1,13 +1,13 @@
 //! Target `gradients`: backward passes, written by hand, against dual numbers through the forward definition.
 
-use super::asking::{each_step, plan_of};
+use super::asking::each_step;
 use super::generator::Wanted;
 use crate::arithmetic::{DataType, Dual, Plain, Truth};
+use crate::case::Step;
 use crate::case::values::Values;
-use crate::case::{Request, Step};
 use crate::judge::{Expected, TrueTensor};
 use crate::operation::Plan;
-use crate::subject::{Builtin, Subject};
+use crate::subject::rounded;
 use crate::tensor::Tensors;
 
 const WANTED: Wanted<'static> = Wanted { dtypes: &[DataType::F64], steps: 2, gradients: Some(true), ..Wanted::ANY };
@@ -23,11 +23,11 @@ const WANTED: Wanted<'static> = Wanted { dtypes: &[DataType::F64], steps: 2, gra
 /// If they do not.
 pub fn gradients(data: &[u8]) {
     each_step(&WANTED.case(data), |call| {
-        if let (Some(plan), Expected::Tensors { tensors, .. }) = (plan_of(call), Expected::of(call)) {
-            check(call, &plan, &tensors, &mut Values::of_bytes(data));
+        let expected = Expected::of(call);
+        if let Expected::Tensors { plan, tensors, .. } = &expected {
+            check(call, plan, tensors, &mut Values::of_bytes(data));
         }
-        let request = Request { case: "fuzzing".to_owned(), step: 0, call: call.clone() };
-        Builtin::new("reference").expect("it is compiled in").answer(&request).expect("it answers every call")
+        rounded(&expected)
     });
 }
 

@@ -1,13 +1,14 @@
 //! Target `oracle`: the reference and a program in f64, against exact integers.
 
-use super::asking::{each_step, is_required, plan_of};
+use super::asking::{each_step, is_required};
 use super::generator::Wanted;
 use crate::arithmetic::Law;
-use crate::case::{Answer, Declared, Request, Step};
+use crate::case::{Answer, Declared, Step};
 use crate::judge::exact::ExactAnswers;
-use crate::judge::{Bounds, Expected};
+use crate::judge::{Bounds, Expected, TrueTensor};
 use crate::operation::{FAMILY, Plan};
-use crate::subject::{Builtin, Subject};
+use crate::subject::planted::Recipe;
+use crate::subject::{answer_by, rounded};
 use crate::tensor::Tensors;
 
 const WANTED: Wanted<'static> = Wanted { operations: FAMILY, ..Wanted::ANY };
@@ -21,20 +22,22 @@ const WANTED: Wanted<'static> = Wanted { operations: FAMILY, ..Wanted::ANY };
 /// If one of these does not hold.
 pub fn oracle(data: &[u8]) {
     each_step(&WANTED.case(data), |call| {
-        if let Some(plan) = plan_of(call) {
-            check(call, &plan);
+        let expected = Expected::of(call);
+        if let Expected::Tensors { plan, tensors, .. } = &expected {
+            check(call, plan, tensors);
         }
-        answer_of("reference", call)
+        rounded(&expected)
     });
 }
 
-fn check(call: &Step, plan: &Plan) {
-    let Expected::Tensors { tensors, .. } = Expected::of(call) else { panic!("{:?} is planned", call.operation) };
-    let Answer::Tensors(answers) = answer_of("two_pass", call) else { panic!("{:?} is planned", call.operation) };
+fn check(call: &Step, plan: &Plan, tensors: &Tensors<TrueTensor>) {
+    let Answer::Tensors(answers) = answer_by(call, &Recipe::default()) else {
+        panic!("{:?} is planned", call.operation)
+    };
     let law = is_required(call).then(|| Bounds::of(call, plan, Law::GOOD[0], &Declared::default()));
     let values: Tensors<Vec<f64>> = call.values(|x| x);
     let mut oracle = ExactAnswers::new(plan, &values);
-    for (name, tensor) in &tensors {
+    for (name, tensor) in tensors {
         let format = tensor.dtype.format().expect("outputs are floating-point");
         let answer = answers[name].widened();
         for (index, (truth, &rounded)) in tensor.values.iter().zip(&tensor.rounded).enumerate() {
@@ -53,9 +56,4 @@ fn check(call: &Step, plan: &Plan) {
             }
         }
     }
-}
-
-fn answer_of(name: &str, call: &Step) -> Answer {
-    let request = Request { case: "fuzzing".to_owned(), step: 0, call: call.clone() };
-    Builtin::new(name).expect("it is compiled in").answer(&request).expect("it answers every call")
 }

@@ -1,5 +1,7 @@
 //! A bug report in Markdown, ready for the project whose layer it is: what, expected, actual, how to reproduce it.
 
+use std::path::Path;
+
 use super::failure::Account;
 use super::github::inline;
 use super::{Report, count, decimal, hexadecimal, multiple};
@@ -58,5 +60,39 @@ fn section(account: &Account<'_>) -> String {
     parts
         .extend(account.numpy.as_ref().map(|snippet| format!("What is true, in Python:\n\n```python\n{snippet}\n```")));
     parts.extend(account.replay.as_ref().map(|replay| format!("The layer again:\n\n```sh\n{replay}\n```")));
+    parts.extend(
+        account.file.map(|path| format!("What to ask and what is true, in Rust:\n\n```rust\n{}\n```", rust(path))),
+    );
     parts.join("\n\n")
+}
+
+fn rust(path: &Path) -> String {
+    format!(
+        "let file = normative::golden::GoldenFile::read(&std::fs::read({:?})?)?;\n\
+         for step in &file.cases[0].case.steps {{\n    \
+         println!(\"{{:?}} {{:?}}\", step.operation, step.tensors);\n    \
+         println!(\"{{:?}}\", normative::judge::Expected::of(step));\n}}",
+        path.display().to_string()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::report;
+    use super::*;
+
+    #[test]
+    fn a_report_says_what_is_expected_and_how_to_reproduce_it() {
+        let mut report = report("eps_doubled", "rms_norm-f32-eps");
+        for verdict in &mut report.verdicts {
+            verdict.replay = Some("failures/a.safetensors".into());
+        }
+        let text = bug_report(&report, 20).expect("it has a bug");
+        for part in
+            ["# eps\\_doubled", "| expected | actual |", "```python", "GoldenFile::read", "normative replay failures/"]
+        {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+        assert_eq!(bug_report(&super::super::tests::report("reference", "rms_norm-f32-eps"), 20), None);
+    }
 }
