@@ -21,7 +21,7 @@ use normative::property::{cells, properties};
 use normative::subject::{Builtin, Subject};
 
 /// The most bytes of all seeds together.
-const LIMIT: usize = 640 << 10;
+const LIMIT: usize = 704 << 10;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -4,7 +4,7 @@ use super::generator::Wanted;
 use super::markup;
 use crate::case::values::Values;
 use crate::case::{Answer, Case, Hello, Request};
-use crate::conformance::check;
+use crate::conformance::{check, printable};
 use crate::operation::{Refusal, RefusalKind};
 use crate::report::{Asked, Paint, Report, annotations, html, json, junit, step_summary, text};
 use crate::subject::{Builtin, Fault, Pool, Subject};
@@ -38,7 +38,8 @@ pub fn report(data: &[u8]) {
     let mut report = Report { strict: values.below(2) == 0, ..Report::default() };
     report.add_runs(Asked::Program(said.clone()), &pool, &cases, verdicts, runs);
     for verdict in report.verdicts.iter_mut().filter(|_| values.below(4) == 0) {
-        verdict.known = Some(said.clone());
+        // The reason stands in a list of the user's own.
+        verdict.known = Some(printable(&said));
     }
     check_forms(&report, judged);
 }

@@ -307,10 +307,13 @@ impl Exhibit {
 }
 
 impl Asked {
-    /// The option that asks it, quoted for a shell; or what it is where no command asks it.
+    /// The option that asks it, quoted for a shell; or what it is where no command asks it. Control characters are escaped:
+    /// a file may say which command it is.
     pub fn option(&self) -> String {
         match self {
-            Asked::Program(command) => format!("--subject {}", shell_words::quote(command)),
+            Asked::Program(command) => {
+                format!("--subject {}", printable(&shell_words::quote(command)).replace('\n', "\\n"))
+            }
             Asked::Builtin(name) => format!("--builtin {name}"),
             Asked::Layer(name) => format!("{name}, a layer in Rust"),
         }
