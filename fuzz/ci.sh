@@ -5,9 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-20}
 triple=x86_64-unknown-linux-gnu
-targets=(golden_file protocol)
+mapfile -t targets < <(./targets)
 
 for target in "${targets[@]}"; do
+  mkdir -p "regressions/$target"
   cargo run --locked --quiet --bin "$target" -- "corpus/$target" "regressions/$target" | tail -n 1
 done
 

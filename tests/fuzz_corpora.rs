@@ -1,20 +1,23 @@
 //! Replays on stable Rust the inputs that the fuzz targets start from, and those that once were findings.
 //!
-//! `NORMATIVE_BLESS=1 cargo test --test fuzz_corpora` makes the seeds in `fuzz/corpus` anew, from `golden/examples` and
-//! from the smallest cases of the catalogue.
+//! `NORMATIVE_BLESS=1 cargo test --test fuzz_corpora` makes the seeds in `fuzz/corpus` anew: documents from `golden/examples`
+//! and the smallest cases of the catalogue, bytes that stand for a case of each operation, and the command lines of the help.
+#![cfg(feature = "cli")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use normative::case::values::Values;
 use normative::case::{Answer, Case, Request, catalogue};
-use normative::fuzzing::{TARGETS, Target};
+use normative::fuzzing::{TARGETS, Target, case_of};
 use normative::golden::{
     GoldenFile, Message, Provenance, RecordedCase, read_frame, write_frame, write_hello_reply, write_reply,
     write_request,
 };
-use normative::operation::Operation;
+use normative::operation::{FAMILY, Operation, RUNNING};
+use normative::property::{cells, properties};
 use normative::subject::{Builtin, Subject};
 
 /// The most bytes of all seeds together.
@@ -50,12 +53,16 @@ fn on_disk(target: &str) -> Vec<PathBuf> {
 }
 
 fn extension(target: &str) -> &'static str {
-    if target == "golden_file" { "safetensors" } else { "frames" }
+    match target {
+        "golden_file" => "safetensors",
+        "protocol" => "frames",
+        _ => "bytes",
+    }
 }
 
 #[test]
 fn no_seed_is_a_finding() {
-    for Target { name, body, .. } in TARGETS {
+    for &Target { name, body, .. } in TARGETS {
         for path in seeds(name) {
             println!("{}", path.display());
             body(&fs::read(path).unwrap());
@@ -65,8 +72,10 @@ fn no_seed_is_a_finding() {
 
 #[test]
 fn no_finding_comes_back() {
-    for Target { name, body, .. } in TARGETS {
-        for path in files(&root().join("fuzz/regressions").join(name), None) {
+    for &Target { name, body, .. } in TARGETS {
+        let folder = root().join("fuzz/regressions").join(name);
+        // A target without findings has no folder.
+        for path in if folder.exists() { files(&folder, None) } else { Vec::new() } {
             println!("{}", path.display());
             body(&fs::read(path).unwrap());
         }
@@ -75,7 +84,7 @@ fn no_finding_comes_back() {
 
 #[test]
 fn mutations_of_seeds_are_no_findings() {
-    for Target { name, body, mutate } in TARGETS {
+    for &Target { name, body, mutate } in TARGETS {
         for (index, path) in (0..).zip(seeds(name)) {
             let seed = fs::read(&path).unwrap();
             for round in 0..8 {
@@ -92,13 +101,22 @@ fn mutations_of_seeds_are_no_findings() {
 fn every_operation_has_seeds() {
     let stale = |path: &Path| format!("{} is no seed; NORMATIVE_BLESS=1 makes the seeds anew", path.display());
     let mut size = 0;
-    for Target { name: target, .. } in TARGETS {
+    for &Target { name: target, .. } in TARGETS {
         let mut operations = BTreeSet::new();
         for path in seeds(target) {
             let bytes = fs::read(&path).unwrap();
             size += bytes.len();
-            let asked = if target == "golden_file" { recorded(&bytes) } else { requested(&bytes) };
+            let asked = match target {
+                "golden_file" => recorded(&bytes),
+                "protocol" => requested(&bytes),
+                _ => Some(vec![case_of(&bytes).operation().name()]),
+            };
             operations.extend(asked.unwrap_or_else(|| panic!("{}", stale(&path))));
+        }
+        // The others choose among some operations, or are no cases.
+        if !matches!(target, "golden_file" | "protocol" | "shapes") {
+            assert!(!seeds(target).is_empty(), "{target}: no seeds; NORMATIVE_BLESS=1 makes them");
+            continue;
         }
         for name in Operation::NAMES {
             assert!(operations.contains(name), "{target}: no seed for {name}; NORMATIVE_BLESS=1 makes the seeds anew");
@@ -125,7 +143,7 @@ fn requested(mut stream: &[u8]) -> Option<Vec<&'static str>> {
 }
 
 fn bless() {
-    for Target { name: target, .. } in TARGETS {
+    for &Target { name: target, .. } in TARGETS {
         let folder = root().join("fuzz/corpus").join(target);
         fs::create_dir_all(&folder).unwrap();
         on_disk(target).iter().for_each(|path| fs::remove_file(path).unwrap());
@@ -148,6 +166,50 @@ fn bless() {
             GoldenFile { provenance: Provenance::Cpu, subject: reference().hello().clone(), cases: vec![recorded] };
         write("golden_file", &case.name, &file.write().unwrap());
     }
+    for (target, operations) in [
+        ("shapes", Operation::NAMES),
+        ("values", Operation::NAMES),
+        ("gradients", Operation::NAMES),
+        ("oracle", FAMILY),
+        ("orders", FAMILY),
+        ("running", RUNNING),
+        ("report", &RUNNING[..2]),
+    ] {
+        for (index, operation) in operations.iter().enumerate() {
+            write(target, operation, &drawn(target, index));
+        }
+    }
+    for (number, property) in properties().enumerate() {
+        let place = cells().position(|cell| cell.property.name == property.name).expect("a cell of each property");
+        let draws = drawn("identities", number);
+        write("identities", property.name, &[&(place as u16).to_le_bytes()[..], &draws].concat());
+    }
+    for (number, line) in COMMAND_LINES.iter().enumerate() {
+        write("command_line", &number.to_string(), line.replace(' ', "\n").as_bytes());
+    }
+}
+
+/// Command lines of every kind.
+const COMMAND_LINES: [&str; 9] = [
+    "check --builtin two_pass --only layer_norm-* --flag eps_value --shard 1/4 --format json",
+    "check --subject ./layer --level forever --seconds 1.5 --known known.toml --timeout 3",
+    "convert momentum 0.1 --from pytorch --to keras --batch 8 --to-batch 32",
+    "fuzz --builtin reference --cases 10 --seed 3 --bug-report bug.md",
+    "identify --builtin reference",
+    "list operations --format json",
+    "replay a.safetensors --strict --jobs 2",
+    "simulate --batch 1 --values 16 --momentum 0.1",
+    "--help",
+];
+
+/// Bytes that stand for a case of the operation at `index` of the target's list: a seed, its place, a data type, and a few
+/// choices; before them what else the target chooses, after them bit patterns.
+fn drawn(target: &str, index: usize) -> Vec<u8> {
+    let mut values = Values::named(&format!("seed {target} {index}"));
+    let mut bytes = |count: usize| (0..count).map(|_| values.below(256) as u8).collect::<Vec<u8>>();
+    let program = if target == "orders" { bytes(12) } else { Vec::new() };
+    let case = [bytes(4), vec![index as u8, index as u8 / 3], bytes(18)].concat();
+    [program, case, if target == "values" { bytes(48) } else { Vec::new() }].concat()
 }
 
 /// The smallest case of each operation, with gradients and without, of each flag, and of each data type.

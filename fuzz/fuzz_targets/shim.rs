@@ -1,5 +1,5 @@
 //! `target!(name)` makes a target of `normative::fuzzing::name`: under cargo-fuzz one for libFuzzer, whose mutations take
-//! turns with those of `normative::fuzzing::mutation::name`; without it a program that replays the files, and the files
+//! turns with those of the target; without it a program that replays the files, and the files
 //! of the folders, that its command line names.
 
 #[cfg(fuzzing)]
@@ -8,7 +8,8 @@ macro_rules! target {
         libfuzzer_sys::fuzz_target!(|data: &[u8]| normative::fuzzing::$name(data));
 
         libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-            match normative::fuzzing::mutation::$name(&data[..size], seed) {
+            let target = normative::fuzzing::Target::from_name(stringify!($name)).expect("it is listed");
+            match (target.mutate)(&data[..size], seed) {
                 Some(mutated) if mutated.len() <= max_size => {
                     data[..mutated.len()].copy_from_slice(&mutated);
                     mutated.len()

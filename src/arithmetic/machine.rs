@@ -59,6 +59,8 @@ pub enum Order {
     Pairwise,
     /// This many running sums side by side, added at the end.
     Lanes(usize),
+    /// A binary tree whose splits this seed draws.
+    Tree(u64),
 }
 
 /// How a program computes the variance.
@@ -342,6 +344,14 @@ fn sum<T: Accumulator>(values: &[T], order: Order, term: impl Fn(&T) -> T + Copy
         Order::Lanes(count) => {
             let lane = |lane| values.iter().skip(lane).step_by(count.max(1)).fold(T::constant(0.0), add);
             (0..count.max(1)).map(lane).fold(T::constant(0.0), |sum, x| sum + x)
+        }
+        Order::Tree(_) if values.len() <= 1 => values.iter().fold(T::constant(0.0), add),
+        Order::Tree(seed) => {
+            // The two halves of a multiplicative hash (Knuth, volume 3, 6.4) are the split and the next seed.
+            let drawn = (seed ^ values.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let (left, right) = values.split_at(1 + (drawn >> 32) as usize % (values.len() - 1));
+            let order = |side| Order::Tree(drawn.rotate_left(29) ^ side);
+            sum(left, order(0), term) + sum(right, order(1), term)
         }
     }
 }

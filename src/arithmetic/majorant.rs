@@ -18,7 +18,7 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::real::step_of;
-use super::tracked::{ratio, spread_of_power};
+use super::tracked::{ratio, spread_of_power, wider};
 use super::{Function, Real};
 
 /// A value, the sum of the magnitudes of its terms, and the largest error that a good program can make in it.
@@ -138,14 +138,14 @@ impl Real for Majorant {
         let (chosen, left) = if is_own { (own, others) } else { (others, own) };
         let decided = (self.value - other.value).abs() > self.error + other.error || self.error + other.error == 0.0;
         let apart = (chosen.value - left.value).abs() + left.error;
-        if decided { chosen } else { Majorant { error: chosen.error.max(apart), ..chosen } }
+        if decided { chosen } else { Majorant { error: wider(chosen.error, apart), ..chosen } }
     }
 
     fn max(self, other: Majorant) -> Majorant {
         let larger = if self.value >= other.value || self.value.is_nan() { self } else { other };
         let decided = (self.value - other.value).abs() > self.error + other.error;
         let size = larger.size.max(other.size).max(self.size);
-        if decided { larger } else { Majorant { error: self.error.max(other.error), size, ..larger } }
+        if decided { larger } else { Majorant { error: wider(self.error, other.error), size, ..larger } }
     }
 
     fn value(self) -> f64 {

@@ -443,6 +443,11 @@ pub(super) fn ratio(a: f64, b: f64) -> f64 {
     if a == 0.0 { 0.0 } else { a / b }
 }
 
+/// The larger of two bounds; NaN, which bounds nothing, where one of them is: `f64::max` would drop it.
+pub(super) fn wider(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
 /// How far x^exponent may be from value^exponent where x is within `error` of `value`.
 pub(super) fn spread_of_power(value: f64, error: f64, exponent: f64) -> f64 {
     if error == 0.0 {
@@ -450,7 +455,7 @@ pub(super) fn spread_of_power(value: f64, error: f64, exponent: f64) -> f64 {
     }
     let power = value.powf(exponent);
     let ends = [(value - error).max(0.0), value + error].map(|end| (end.powf(exponent) - power).abs());
-    ends[0].max(ends[1])
+    wider(ends[0], ends[1])
 }
 
 /// Running error analysis (Wilkinson): each operation adds its own rounding to what its operands carry.
@@ -551,13 +556,13 @@ impl Real for Tracked {
         let (chosen, left) = if is_own { (own, others) } else { (others, own) };
         let decided = (self.value - other.value).abs() > self.error + other.error || self.error + other.error == 0.0;
         let apart = (chosen.value - left.value).abs() + left.error;
-        if decided { chosen } else { Tracked { error: chosen.error.max(apart), ..chosen } }
+        if decided { chosen } else { Tracked { error: wider(chosen.error, apart), ..chosen } }
     }
 
     fn max(self, other: Tracked) -> Tracked {
         let larger = if self.value >= other.value || self.value.is_nan() { self } else { other };
         let decided = (self.value - other.value).abs() > self.error + other.error;
-        Tracked { error: if decided { larger.error } else { self.error.max(other.error) }, ..larger }
+        Tracked { error: if decided { larger.error } else { wider(self.error, other.error) }, ..larger }
     }
 
     fn value(self) -> f64 {
@@ -570,6 +575,15 @@ mod tests {
     use approx::assert_relative_eq;
 
     use super::*;
+
+    /// Where one branch has no bound, the larger of both has none.
+    #[test]
+    fn no_choice_makes_a_bound_of_none() {
+        let (known, unknown) = (Tracked::constant(1.0), Tracked { value: f64::INFINITY, error: f64::NAN, unit: 0.0 });
+        assert!(known.max(unknown).error.is_nan() && unknown.max(known).error.is_nan());
+        assert!(known.where_larger(unknown, known, unknown).error.is_nan());
+        assert!(wider(1.0, f64::NAN).is_nan() && wider(f64::NAN, 1.0).is_nan());
+    }
 
     const U: f64 = 5.960464477539063e-8; // 2⁻²⁴
 

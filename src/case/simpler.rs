@@ -90,7 +90,7 @@ fn shapes(case: &Case) -> Vec<Case> {
 }
 
 /// The numbers of groups to try with that many channels; one that is ignored where there are no groups.
-fn group_counts(operation: &Operation, channels: usize) -> Vec<usize> {
+pub(crate) fn group_counts(operation: &Operation, channels: usize) -> Vec<usize> {
     match operation {
         Operation::GroupNorm(norm) => {
             let mut counts = vec![norm.num_groups, norm.num_groups.min(channels).div_ceil(2), 1];
@@ -103,7 +103,7 @@ fn group_counts(operation: &Operation, channels: usize) -> Vec<usize> {
 }
 
 /// A step of which `range` is left along an axis of the input, and of what goes with it; `None` where that cannot be.
-fn sliced(step: &Step, axis: usize, range: Range<usize>, groups: usize) -> Option<Step> {
+pub(crate) fn sliced(step: &Step, axis: usize, range: Range<usize>, groups: usize) -> Option<Step> {
     let mut step = step.clone();
     let shape = step.tensors["input"].shape().to_vec();
     if range.end > *shape.get(axis)? {

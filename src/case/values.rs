@@ -13,14 +13,24 @@ use crate::arithmetic::{DataType, Format};
 #[derive(Clone, Debug)]
 pub struct Values {
     generator: ChaCha8Rng,
-    /// What is drawn instead, where it was said.
-    choices: Option<VecDeque<u64>>,
+    given: Given,
+}
+
+/// What is drawn instead of the generator's numbers.
+#[derive(Clone, Debug)]
+enum Given {
+    /// Nothing.
+    Nothing,
+    /// These draws, then 0.
+    Draws(VecDeque<u64>),
+    /// Choices take these bytes, as few as they need, then the generator; numbers are the generator's.
+    Bytes(VecDeque<u8>),
 }
 
 impl Values {
     /// The values of a seed.
     pub fn new(seed: u64) -> Values {
-        Values { generator: ChaCha8Rng::seed_from_u64(seed), choices: None }
+        Values { generator: ChaCha8Rng::seed_from_u64(seed), given: Given::Nothing }
     }
 
     /// The values that belong to a name, such as a case's.
@@ -35,20 +45,42 @@ impl Values {
     /// The values that come of these draws, and of 0 once they are used up: the first of each choice. Whoever makes the
     /// draws smaller or fewer makes what is drawn simpler.
     pub fn chosen(draws: &[u64]) -> Values {
-        Values { choices: Some(draws.iter().copied().collect()), ..Values::new(0) }
+        Values { given: Given::Draws(draws.iter().copied().collect()), ..Values::new(0) }
+    }
+
+    /// The values that any bytes stand for: the first four are a seed, and each choice takes one of the rest, two where it
+    /// is among more than 256. Once they are used up, and for numbers that are no choice, the seed draws. So a change of a
+    /// byte changes a choice and little else, and few bytes make a large case.
+    ///
+    /// ```
+    /// use normative::case::values::Values;
+    /// let mut values = Values::of_bytes(&[1, 0, 0, 0, 7, 9]);
+    /// assert_eq!((values.below(5), values.pick(&["a", "b"])), (2, "b"));
+    /// ```
+    pub fn of_bytes(bytes: &[u8]) -> Values {
+        let (seed, choices) = bytes.split_at(bytes.len().min(4));
+        let seed = seed.iter().rev().fold(0, |seed, &byte| seed << 8 | u64::from(byte));
+        Values { given: Given::Bytes(choices.iter().copied().collect()), ..Values::new(seed) }
     }
 
     fn next(&mut self) -> u64 {
-        match &mut self.choices {
-            Some(choices) => choices.pop_front().unwrap_or(0),
-            None => self.generator.next_u64(),
+        match &mut self.given {
+            Given::Draws(draws) => draws.pop_front().unwrap_or(0),
+            Given::Nothing | Given::Bytes(_) => self.generator.next_u64(),
         }
     }
 
     /// An integer in 0..bound.
     pub fn below(&mut self, bound: usize) -> usize {
+        let draw = match &mut self.given {
+            Given::Bytes(bytes) if !bytes.is_empty() => {
+                let width = bytes.len().min(if bound > 256 { 2 } else { 1 });
+                bytes.drain(..width).fold(0, |draw, byte| draw << 8 | u64::from(byte))
+            }
+            _ => self.next(),
+        };
         // The bias of the remainder, below bound/2⁶⁴, does not matter to a test input.
-        (self.next() % bound.max(1) as u64) as usize
+        (draw % bound.max(1) as u64) as usize
     }
 
     /// One of `choices`.

@@ -53,19 +53,32 @@ impl Until {
                 None => Ok(None),
             };
         }
+        Until::within(options.seconds).map(Some)
+    }
+
+    /// When this time is over, or, with none, at a signal alone.
+    ///
+    /// # Errors
+    /// Where signals cannot be caught.
+    pub fn within(limit: Option<Duration>) -> Result<Until, Stop> {
         let (started, interrupted) = (Instant::now(), Arc::new(AtomicBool::new(false)));
-        let deadline = options.seconds.and_then(|limit| started.checked_add(limit));
+        let deadline = limit.and_then(|limit| started.checked_add(limit));
         // A hangup is left as it is: under `nohup` it is ignored, and the run goes on.
         for signal in [SIGINT, SIGTERM] {
             // Twice is at once; 130 is what a shell says of a program that was interrupted.
             register_conditional_shutdown(signal, 130, Arc::clone(&interrupted))
                 .and_then(|_| register(signal, Arc::clone(&interrupted)))
                 .map_err(|error| {
-                    let limits = "--seconds and --rounds end a run without them";
+                    let limits = "a run with an end needs none";
                     Stop::incomplete(format!("signals cannot be caught: {error}; {limits}"))
                 })?;
         }
-        Ok(Some(Until { started, deadline, interrupted }))
+        Ok(Until { started, deadline, interrupted })
+    }
+
+    /// The time since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Whether to stop now.
@@ -163,7 +176,7 @@ fn refused(path: &Path, error: &LedgerError) -> Stop {
 /// How far it is, in a line.
 fn progress(done: u64, seed: u64, until: &Until, ledger: &Ledger) -> String {
     let rounds = count(usize::try_from(done).unwrap_or(usize::MAX), "round");
-    let seconds = until.started.elapsed().as_secs();
+    let seconds = until.elapsed().as_secs();
     let seed = if done == 0 { String::new() } else { format!(", the last of seed {seed}") };
     let strongest = ledger.strongest().map_or(String::new(), |(name, evidence)| {
         let (largest, enough) = (evidence.exponent(), alarm().log10());
@@ -173,13 +186,13 @@ fn progress(done: u64, seed: u64, until: &Until, ledger: &Ledger) -> String {
 }
 
 /// Progress without an end: a line that is written over on a terminal, a line now and then elsewhere.
-struct Told {
+pub(super) struct Told {
     bar: Option<ProgressBar>,
     last: std::cell::Cell<Instant>,
 }
 
 impl Told {
-    fn new() -> Told {
+    pub fn new() -> Told {
         let style =
             ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
         let bar = stderr().is_terminal().then(|| ProgressBar::new_spinner().with_style(style));
@@ -189,7 +202,7 @@ impl Told {
         Told { bar, last: std::cell::Cell::new(Instant::now()) }
     }
 
-    fn tell(&self, line: impl FnOnce() -> String) {
+    pub fn tell(&self, line: impl FnOnce() -> String) {
         if let Some(bar) = &self.bar {
             bar.set_message(line());
         } else if self.last.get().elapsed() >= NOW_AND_THEN {

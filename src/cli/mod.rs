@@ -5,6 +5,7 @@ mod ask;
 mod check;
 mod convert;
 mod forever;
+mod fuzz;
 mod goldens;
 mod identify;
 mod list;
@@ -23,7 +24,7 @@ mod verify;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::report::Status;
 use output::{ColorChoice, Colors};
@@ -61,6 +62,7 @@ Exit status:
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Arguments),
+    Fuzz(fuzz::Arguments),
     Verify(verify::Arguments),
     Record(record::Arguments),
     List(list::Arguments),
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
     let colors = Colors::new(arguments.color);
     let done = match arguments.command {
         Command::Check(arguments) => check::run(&arguments, colors),
+        Command::Fuzz(arguments) => fuzz::run(&arguments, colors),
         Command::Verify(arguments) => verify::run(&arguments, colors),
         Command::Record(arguments) => record::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
@@ -123,12 +126,44 @@ pub fn main() -> ExitCode {
     ExitCode::from(status.code())
 }
 
+/// Reads the words after the program's name, and does nothing else. What they do not mean is the exit status and a text.
+pub(crate) fn parse(words: &[&str]) -> Result<(), (i32, String)> {
+    let words = std::iter::once("normative").chain(words.iter().copied());
+    Arguments::try_parse_from(words).map(drop).map_err(|error| (error.exit_code(), error.to_string()))
+}
+
+/// The names of commands, options and the values that an option takes, with a few numbers and globs.
+pub(crate) fn vocabulary() -> Vec<String> {
+    let mut words: Vec<String> =
+        ["0", "-1", "0.1", "1e9", "nan", "1/2", "*", "layer_norm-*", "--", ""].map(str::to_owned).into();
+    let mut commands = vec![Arguments::command()];
+    while let Some(command) = commands.pop() {
+        for argument in command.get_arguments() {
+            words.extend(argument.get_long().map(|name| format!("--{name}")));
+            words.extend(argument.get_possible_values().iter().take(4).map(|value| value.get_name().to_owned()));
+        }
+        words.extend(command.get_subcommands().map(|inner| inner.get_name().to_owned()));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
+
+    #[test]
+    fn the_vocabulary_has_commands_options_and_values() {
+        let words = vocabulary();
+        for word in ["check", "--subject", "json", "momentum"] {
+            assert!(words.iter().any(|known| known == word), "{word}");
+        }
+    }
 
     #[test]
     fn the_arguments_are_consistent() {
-        super::Arguments::command().debug_assert();
+        Arguments::command().debug_assert();
     }
 }

@@ -26,6 +26,8 @@ pub enum Kind {
     Golden,
     /// A case of the catalogue, answered now.
     Catalogue,
+    /// A generated case, answered now.
+    Generated,
     /// A law that holds without knowing the answer.
     Property,
     /// A law of many answers, with a stated chance of a false alarm.
@@ -38,6 +40,7 @@ impl Kind {
         match self {
             Kind::Golden => "golden",
             Kind::Catalogue => "catalogue",
+            Kind::Generated => "generated",
             Kind::Property => "property",
             Kind::Statistic => "statistic",
         }

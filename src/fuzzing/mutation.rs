@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use super::edits::EXTREMES;
 use crate::arithmetic::DataType;
 use crate::case::values::Values;
 use crate::golden::{Document, read_frame, write_frame};
@@ -12,27 +13,6 @@ use crate::tensor::{Tensor, Tensors};
 
 /// Sizes of dimensions.
 const SIZES: [usize; 8] = [0, 1, 2, 3, 4, 5, 8, 17];
-/// Values of elements, besides random ones: the ends of every range, and where programs go wrong.
-const ELEMENTS: [f64; 18] = [
-    0.0,
-    -0.0,
-    1.0,
-    -1.0,
-    3.0,
-    1e-5,
-    40000.0,
-    16777217.0,
-    1e19,
-    65504.0,
-    5.960464477539063e-8,
-    1.1754943508222875e-38,
-    f64::MIN_POSITIVE,
-    5e-324,
-    f64::MAX,
-    f64::INFINITY,
-    f64::NEG_INFINITY,
-    f64::NAN,
-];
 const NAMES: [&str; 6] = ["weight", "bias", "running_mean", "running_var", "save_mean", "line\nbreak"];
 const COUNTERS: [i64; 6] = [0, 1, -1, 7, i64::MAX, i64::MIN];
 
@@ -96,7 +76,7 @@ fn change_json(json: &mut Value, values: &mut Values) {
         json!(u64::MAX),
         json!(i64::MIN),
         json!(values.uniform()),
-        json!(values.pick(&ELEMENTS)),
+        json!(values.pick(&EXTREMES)),
         json!(""),
         json!("nan"),
         json!("inf"),
@@ -192,7 +172,7 @@ fn change_tensors(tensors: &mut Tensors, values: &mut Values) {
             change(&|tensor| tensor.dtype() == chosen.dtype(), &|tensor| made(dtype, tensor.shape(), elements(tensor)));
         }
         4 => {
-            let (mean, deviation) = (values.pick(&ELEMENTS), values.pick(&[0.0, 1e-3, 1.0, 1e3]));
+            let (mean, deviation) = (values.pick(&EXTREMES), values.pick(&[0.0, 1e-3, 1.0, 1e3]));
             let new = values.normals(chosen.len(), mean, deviation);
             change(&|tensor| tensor.same_bits(&chosen), &|tensor| made(tensor.dtype(), tensor.shape(), new.clone()));
         }
@@ -205,7 +185,7 @@ fn change_tensors(tensors: &mut Tensors, values: &mut Values) {
             let mut new = elements(&chosen);
             let at = values.below(new.len());
             new[at] = match choice {
-                5 => values.pick(&ELEMENTS),
+                5 => values.pick(&EXTREMES),
                 6 => new[values.below(new.len())],
                 7 => new[at].next_up(),
                 8 => new[at] * values.pick(&[-1.0, 0.5, 2.0, 1.001, 1e-9, 1e9]),

@@ -1,14 +1,10 @@
 //! Target `protocol`: the bytes are what comes out of a pipe.
 
-use std::sync::LazyLock;
-
+use super::asking::{check_call, judged};
 use super::{assert_one_line, assert_same, is_bounded};
-use crate::case::{Answer, Case, Declared, Level, Request, Step, check_answer, preconditions};
+use crate::case::{Declared, Step, check_answer};
 use crate::golden::{FrameError, Message, read_frame, read_hello, read_reply, read_request, write_frame};
-use crate::judge::{Expected, Outcome, judge};
-use crate::operation::Call;
-use crate::subject::planted::variants;
-use crate::subject::{Builtin, Subject};
+use crate::judge::Expected;
 use crate::tensor::{Tensor, Tensors};
 
 /// The longest frame that is read.
@@ -73,7 +69,7 @@ impl Conversation {
                 match call.check() {
                     Ok(()) if !is_bounded(&call) => {}
                     Ok(()) => {
-                        check_call(id, &call);
+                        drop(check_call(id, &call));
                         self.asked = call;
                     }
                     Err(error) => assert_one_line(&error),
@@ -82,7 +78,7 @@ impl Conversation {
             Message::Reply { answer, .. } => {
                 assert_eq!(read, [false, false, true]);
                 match check_answer(&self.asked, &answer) {
-                    Ok(()) => drop(judged(&self.asked, &answer, &self.declared)),
+                    Ok(()) => drop(judged(&self.asked, &Expected::of(&self.asked), &answer, &self.declared)),
                     Err(error) => assert_one_line(&error),
                 }
             }
@@ -95,41 +91,6 @@ fn check_written(message: &Message) {
     let again = Message::read(&bytes).expect("a message that was written can be read");
     assert_same(message, &again);
     assert!(again.write() == bytes, "written twice, a message differs");
-}
-
-fn check_call(id: u64, call: &Step) {
-    let descriptions = call.descriptions();
-    let shapes = Call { mode: call.mode, tensors: &descriptions, num_batches_tracked: call.num_batches_tracked() };
-    let refused = call.operation.plan(&shapes, &call.operation.rule()).is_err();
-    assert_eq!(matches!(Expected::of(call), Expected::Refused { .. }), refused);
-    check_program("reference", call, true);
-
-    static PROGRAMS: LazyLock<Vec<&str>> = LazyLock::new(|| Builtin::all().iter().map(|&(name, _)| name).collect());
-    let name = PROGRAMS[(id % PROGRAMS.len() as u64) as usize];
-    let case = Case {
-        name: "fuzzing".to_owned(),
-        comment: String::new(),
-        level: Level::Required,
-        flags: Vec::new(),
-        steps: vec![call.clone()],
-    };
-    let correct = variants().iter().any(|variant| variant.name == name);
-    check_program(name, call, correct && preconditions::violated(&case).is_none());
-}
-
-/// The compiled-in program called `name` answers with the right tensors, and `passes` if it must.
-fn check_program(name: &str, call: &Step, passes: bool) {
-    let request = Request { case: "fuzzing".to_owned(), step: 0, call: call.clone() };
-    let answer = Builtin::new(name).expect("it is compiled in").answer(&request).expect("it answers every call");
-    check_answer(call, &answer).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let (outcome, message) = judged(call, &answer, &Declared::default());
-    assert!(!passes || matches!(outcome, Outcome::Pass | Outcome::Advisory), "{name}: {message}");
-}
-
-fn judged(call: &Step, answer: &Answer, declared: &Declared) -> (Outcome, String) {
-    let judgement = judge(call, &Expected::of(call), answer, declared);
-    assert!(judgement.ratio().is_none_or(|ratio| ratio >= 0.0), "{judgement:?}");
-    (judgement.outcome, judgement.message)
 }
 
 /// What is asked before the stream asks anything.

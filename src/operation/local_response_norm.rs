@@ -186,7 +186,9 @@ impl Window {
     ) -> Vec<A::Real> {
         let keep = |name: &str| -> Vec<A::Real> { tensors[name].iter().map(|&x| arithmetic.keep(x)).collect() };
         let (input, mut gradient) = (keep("input"), keep("grad_output.output"));
-        let (factor, size) = (arithmetic.parameter(2.0 * self.alpha * self.beta), A::Real::constant(self.size as f64));
+        // A product that is rounded in f64 would be no truth.
+        let factor = arithmetic.parameter(2.0 * self.alpha) * arithmetic.parameter(self.beta);
+        let size = A::Real::constant(self.size as f64);
         for group in 0..groups(plan, &input) {
             let positions = plan.partition.positions(group);
             let x: Vec<A::Real> = positions.iter().map(|&position| input[position]).collect();

@@ -65,6 +65,8 @@ pub(super) struct Account<'a> {
     pub message: Option<String>,
     /// The planted bug that gives the same answer.
     pub nearest: Option<&'static Bug>,
+    /// The file that replays it.
+    pub file: Option<&'a Path>,
     /// The command that runs it again.
     pub replay: Option<String>,
     /// A snippet that computes the worst element.
@@ -104,6 +106,7 @@ impl<'a> Account<'a> {
             worst: deciding.worst.as_ref().filter(|_| shown.is_some()),
             message: shown.is_some().then(|| deciding.message.clone()),
             nearest: bug(deciding),
+            file: verdict.replay.as_deref(),
             replay: verdict
                 .replay
                 .as_ref()
@@ -165,7 +168,7 @@ fn unexplained(report: &Report, verdict: &Verdict) -> (String, String) {
     let asks = match verdict.kind {
         Kind::Property => "The law",
         Kind::Statistic => "The statistic",
-        Kind::Golden | Kind::Catalogue => "The case asks",
+        Kind::Golden | Kind::Catalogue | Kind::Generated => "The case asks",
     };
     (format!("{asks}: {}", verdict.comment), format!("{known}{nearest}"))
 }
@@ -179,6 +182,7 @@ fn asked(verdict: &Verdict, exhibit: &Exhibit) -> String {
         _ if exhibit.case.name.ends_with(REDUCED) => "values made simple",
         Some(_) => "recorded values",
         None if is_of_many(verdict) => "values made from its name and the seed",
+        None if verdict.kind == Kind::Generated => "generated values",
         None => "values made from the case's name",
     };
     format!("{}{step}; {seed}", call_in_words(call))

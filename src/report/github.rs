@@ -62,7 +62,7 @@ pub fn step_summary(report: &Report, table: &str, limit: usize) -> String {
 }
 
 /// Foreign text for Markdown: nothing in it is markup.
-fn inline(text: &str) -> String {
+pub(super) fn inline(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -14,6 +14,8 @@
 //! assert!(text(&report, "", 20, Paint::default()).contains("it adds eps twice"));
 //! ```
 
+#[cfg(feature = "cli")]
+mod bug_report;
 mod cause;
 mod counterexample;
 mod failure;
@@ -37,6 +39,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+#[cfg(feature = "cli")]
+pub use bug_report::bug_report;
 pub use cause::{Cause, Group};
 pub use counterexample::{asked_of, write_counterexamples};
 pub use failure::call_in_words;
@@ -206,6 +210,12 @@ impl Report {
         self.attribute();
     }
 
+    /// Adds what a campaign of [`crate::fuzzing`] found in the subject that `asked` names.
+    pub fn add_campaign(&mut self, asked: Asked, pool: &Pool, found: Vec<(Verdict, Shown)>) {
+        self.subject = Some((asked, Some(pool.hello().clone())));
+        self.add_properties(pool, found);
+    }
+
     /// Adds what another round of the same laws found. Of the two verdicts on a law the worse stays, the first of equals;
     /// on a statistic the new one, which rests on all rounds.
     pub fn add_round(&mut self, pool: &Pool, found: Vec<(Verdict, Shown)>) {
@@ -297,10 +307,13 @@ impl Exhibit {
 }
 
 impl Asked {
-    /// The option that asks it, quoted for a shell; or what it is where no command asks it.
+    /// The option that asks it, quoted for a shell; or what it is where no command asks it. Control characters are escaped:
+    /// a file may say which command it is.
     pub fn option(&self) -> String {
         match self {
-            Asked::Program(command) => format!("--subject {}", shell_words::quote(command)),
+            Asked::Program(command) => {
+                format!("--subject {}", printable(&shell_words::quote(command)).replace('\n', "\\n"))
+            }
             Asked::Builtin(name) => format!("--builtin {name}"),
             Asked::Layer(name) => format!("{name}, a layer in Rust"),
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Report, multiple};
-use crate::conformance::Verdict;
+use crate::conformance::{Verdict, printable};
 use crate::judge::{Grade, Outcome};
 
 /// A table of text.
@@ -37,7 +37,7 @@ pub fn rows(report: &Report) -> Rows {
         sources.push((Some(&recording.name), title));
     }
     if let Some((_, Some(hello))) = &report.subject {
-        sources.push((None, hello.name.clone()));
+        sources.push((None, printable(&hello.name).replace('\n', "\\n")));
     }
     let mut counted: Vec<(String, Vec<(&str, Counts)>)> = Vec::new();
     for (recording, title) in sources {

@@ -54,7 +54,7 @@ impl Subject for Builtin {
     fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
         Ok(match &self.recipe {
             Some(recipe) => answer(&request.call, recipe),
-            None => reference(&request.call),
+            None => rounded(&Expected::of(&request.call)),
         })
     }
 }
@@ -114,14 +114,16 @@ fn edited(value: f64, rule: &Rule) -> f64 {
     }
 }
 
-/// The truth, rounded.
-fn reference(step: &Step) -> Answer {
-    match Expected::of(step) {
-        Expected::Refused { refusal, state } => Answer::Refused { refusal, state },
+/// The truth, rounded: what the reference answers.
+pub(crate) fn rounded(expected: &Expected) -> Answer {
+    match expected {
+        Expected::Refused { refusal, state } => Answer::Refused { refusal: refusal.clone(), state: state.clone() },
         Expected::Tensors { tensors, num_batches_tracked, .. } => {
             let mut answers: Tensors = tensors
-                .into_iter()
-                .map(|(name, tensor)| (name, Tensor::rounded(tensor.dtype, &tensor.shape, tensor.rounded)))
+                .iter()
+                .map(|(name, tensor)| {
+                    (name.clone(), Tensor::rounded(tensor.dtype, &tensor.shape, tensor.rounded.clone()))
+                })
                 .collect();
             answers.extend(num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
             Answer::Tensors(answers)

@@ -12,6 +12,7 @@ mod skipped;
 use std::time::Duration;
 
 pub use adapter::{AdapterTest, Check, Finding, test_adapter};
+pub(crate) use builtin::rounded;
 pub use builtin::{Builtin, answer as answer_by};
 pub use pool::{CaseRun, Pool, ask};
 pub use program::{Program, Timeouts};
