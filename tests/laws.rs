@@ -161,8 +161,14 @@ fn planted_bugs_do_leave_every_law() {
     let half = |dtype| matches!(dtype, DataType::F16 | DataType::BF16);
     // One part in ten thousand, and 1/σ in a half type without a mean, are below half a unit in the last place of a half type, and so is the cancellation in f32
     // of what bfloat16 can hold.
+    let of_type = |bug: &str, dtype| half(dtype) && matches!(bug, "scale_off" | "one_pass_variance");
+    // What a small eps adds to a covariance is less than fifteen products of its matrix may lose; the catalogue's eps of 0.5
+    // shows it.
+    let of_products = |bug: &str, operation: &str, dtype| {
+        operation == "iter_norm" && dtype != DataType::F64 && bug.starts_with("eps_")
+    };
     let unseen =
-        |&&(bug, _, dtype): &&(&str, &str, DataType)| half(dtype) && matches!(bug, "scale_off" | "one_pass_variance");
+        |&&(bug, operation, dtype): &&(&str, &str, DataType)| of_type(bug, dtype) || of_products(bug, operation, dtype);
     let slipped: Vec<_> = asked.difference(&caught).filter(|key| !unseen(key)).collect();
     assert!(slipped.is_empty(), "{slipped:?}");
 }

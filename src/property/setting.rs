@@ -266,7 +266,7 @@ pub(super) fn with_eps(step: &Step, factor: f64) -> Option<Step> {
         Operation::Normalize(norm) => norm.eps *= factor.sqrt(),
         Operation::LocalResponseNorm(norm) => norm.alpha /= factor,
         Operation::CrossMapLrn(norm) => norm.alpha /= factor,
-        Operation::WeightNorm(_) | Operation::SpectralNorm(_) => {}
+        Operation::WeightNorm(_) | Operation::SpectralNorm(_) | Operation::MeanOnlyBatchNorm(_) => {}
         // An eps beside a norm scales as the norm does, one beside a variance as its square.
         Operation::ScaleNorm(norm) => norm.eps *= factor.sqrt(),
         Operation::GlobalResponseNorm(norm) => norm.eps *= factor.sqrt(),
