@@ -135,7 +135,7 @@ impl IterNorm {
         let trace = E::Real::sum((0..size).map(|k| sigma[k * size + k]));
         let scaled: Vec<E::Real> = sigma.iter().map(|&element| element / trace).collect();
         let (half, three) = (E::Real::constant(0.5), E::Real::constant(3.0));
-        let identity = |index: usize| E::Real::constant(if index % (size + 1) == 0 { 1.0 } else { 0.0 });
+        let identity = |index: usize| E::Real::constant(if index.is_multiple_of(size + 1) { 1.0 } else { 0.0 });
         let mut p: Vec<E::Real> = (0..size * size).map(identity).collect();
         for _ in 0..plan.iterations {
             let cubed = product(&product(&p, &p, size), &p, size);

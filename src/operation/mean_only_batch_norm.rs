@@ -51,7 +51,8 @@ impl Formula for MeanOnlyBatchNorm {
         let stored = engine.tensor("running_mean");
         let batch_mean = |channel| engine.moments("input", &plan.partition.positions(channel), true, 0).0;
         for channel in 0..plan.partition.groups() {
-            let mean = if plan.source == Source::Stored { stored[channel] } else { batch_mean(channel) };
+            let own = stored.get(channel).filter(|_| plan.source == Source::Stored);
+            let mean = own.copied().unwrap_or_else(|| batch_mean(channel));
             for position in plan.partition.positions(channel) {
                 y[position] = y[position].deviation(mean);
             }

@@ -61,7 +61,8 @@ impl Formula for PowerNorm {
         let stored = engine.tensor("running_square");
         let of_batch = |channel| engine.moments("input", &plan.partition.positions(channel), false, 0).1;
         for channel in 0..plan.partition.groups() {
-            let square = if plan.source == Source::Stored { stored[channel] } else { of_batch(channel) };
+            let own = stored.get(channel).filter(|_| plan.source == Source::Stored);
+            let square = own.copied().unwrap_or_else(|| of_batch(channel));
             let divisor = sigma(engine, square, plan, rule);
             for position in plan.partition.positions(channel) {
                 y[position] = y[position] / divisor;

@@ -186,11 +186,12 @@ pub(super) fn moved<E: Engine>(
     name: &'static str,
     new: impl Fn(usize) -> E::Real,
 ) -> Named<E::Real> {
-    let old = engine.tensor(name).into_iter().enumerate();
-    let values: Vec<E::Real> = match plan.update {
-        Some(factor) => old.map(|(index, old)| engine.mix(old, new(index), factor)).collect(),
-        None => old.map(|(_, old)| old).collect(),
-    };
+    let mut values = engine.tensor(name);
+    if let Some(factor) = plan.update {
+        for (index, value) in values.iter_mut().enumerate() {
+            *value = engine.mix(*value, new(index), factor);
+        }
+    }
     (name, vec![values.len()], values)
 }
 
