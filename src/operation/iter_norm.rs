@@ -19,7 +19,7 @@ use crate::arithmetic::Real;
 /// Its hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IterNorm {
-    /// The number of Newton's steps T, at most [`MOST_ITERATIONS`].
+    /// The number of Newton's steps T, at most 16.
     pub iterations: usize,
     /// Added to the variances.
     #[serde(with = "json_float")]
@@ -30,7 +30,7 @@ pub struct IterNorm {
 }
 
 /// More steps than anyone makes: the iteration has long left the root again.
-pub const MOST_ITERATIONS: usize = 16;
+const MOST_ITERATIONS: usize = 16;
 
 const TENSORS: [&str; 4] = ["weight", "bias", "running_mean", "running_projection"];
 

@@ -66,6 +66,7 @@ pub(super) struct Account<'a> {
     /// The planted bug that gives the same answer.
     pub nearest: Option<&'static Bug>,
     /// The file that replays it.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "the program's bug reports alone read it"))]
     pub file: Option<&'a Path>,
     /// The command that runs it again.
     pub replay: Option<String>,
