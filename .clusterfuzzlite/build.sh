@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds every target for an engine: into $OUT go the programs, their seeds as zip files, and the dictionary.
-# Beside the image it runs on any machine with cargo-fuzz: OUT=/tmp/out .clusterfuzzlite/build.sh
+# Beside the image it runs on any machine with cargo-fuzz: OUT="$PWD/target/engine" .clusterfuzzlite/build.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -d fuzz ] || cd "$SRC/normative"

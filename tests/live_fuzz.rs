@@ -41,7 +41,12 @@ fn nothing_is_found_in_what_is_right() {
         let found = fuzz(&mut pool(name), 2, 1500);
         assert!(found.len() > 100, "{name}: {} cells", found.len());
         let failed = found.iter().find(|(verdict, _)| verdict.outcome > Outcome::Unsupported);
-        assert!(failed.is_none(), "{name}: {:?}", failed.map(|(verdict, _)| (&verdict.case, &verdict.message)));
+        let told = failed.map(|(verdict, (_, steps))| {
+            let asked =
+                steps.iter().map(|(request, _)| format!("{:?} {:?}", request.call.operation, request.call.mode));
+            (&verdict.case, &verdict.message, asked.collect::<Vec<_>>())
+        });
+        assert!(told.is_none(), "{name}: {told:?}");
     }
 }
 

@@ -54,6 +54,22 @@ fn the_reference_is_correctly_rounded_over_the_catalogue() {
     assert!(compared > 100_000, "{compared}");
 }
 
+/// A batch that is one chunk is batch norm's to the oracle, its unbiased running variance too.
+#[test]
+fn a_single_chunk_is_correctly_rounded() {
+    let case = catalogue::cases().iter().find(|case| case.name == "ghost_batch_norm-f64-plain").expect("a case");
+    let mut step = case.steps[0].clone();
+    let samples = step.tensors["input"].shape()[0];
+    let Operation::GhostBatchNorm(norm) = &mut step.operation else { panic!("another operation") };
+    norm.batch_size = samples;
+    let Expected::Tensors { tensors, plan, .. } = Expected::of(&step) else { panic!("it is answered") };
+    let values = step.values(|x| x);
+    let mut oracle = ExactAnswers::new(&plan, &values);
+    let compared = tensors.iter().map(|(name, tensor)| compare(name, tensor, &mut oracle)).sum::<usize>();
+    let elements: usize = tensors.values().map(|tensor| tensor.values.len()).sum();
+    assert_eq!(compared, elements);
+}
+
 /// The rows that break lesser references, each with the data types that hold it.
 fn hard_rows() -> Vec<(&'static str, Vec<f64>, &'static [DataType])> {
     use DataType::{BF16, F16, F32, F64};

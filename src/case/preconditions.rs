@@ -8,7 +8,7 @@ use crate::operation::Mode;
 ///
 /// Squares do not overflow in the accumulating type, eps is a normal number of it, the inputs are finite and normal (or 0)
 /// and their mean is too, momentum lies in [0, 1] and no tensor is empty. NaN and infinities are allowed where the operation
-/// must carry them on: which of them appears is advisory element by element.
+/// must carry them on: which of them appears is advisory element by element. Logits lie so near that no weight underflows.
 pub fn violated(case: &Case) -> Option<String> {
     case.steps.iter().enumerate().find_map(|(number, step)| {
         let input = step.tensors["input"].dtype();
@@ -38,6 +38,15 @@ fn violated_by(step: &Step, accumulator: Format) -> Option<String> {
     }
     if let Some((name, _)) = step.tensors.iter().find(|(_, tensor)| tensor.is_empty()) {
         return Some(format!("{name} is empty"));
+    }
+    // A weight e^(a − max a), and its product with a gradient as small, is a normal number.
+    let furthest = -accumulator.min_normal().ln() / 2.0;
+    for (name, tensor) in step.tensors.iter().filter(|(name, _)| name.ends_with("_logits")) {
+        let logits = tensor.to_f64();
+        let (least, most) = logits.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
+        if most - least > furthest {
+            return Some(format!("{name} lie {} apart: a weight may be a subnormal", most - least));
+        }
     }
     // A difference can be twice as large as the largest value, and n squares are summed.
     let count = step.tensors["input"].len() as f64;

@@ -90,7 +90,8 @@ fn sketched(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> 
             }
             let shape = part.shape(sizes);
             // What is inside an activation stays where its tail is no subnormal.
-            let inside = part.name == "v" || part.name == "shift" && name == "dynamic_erf";
+            let inside =
+                part.name == "v" || part.name.ends_with("_logits") || part.name == "shift" && name == "dynamic_erf";
             let role = if inside { &Role::Slope } else { &part.role };
             let tensor = Tensor::rounded(dtype, &shape, filled(values, role, shape.iter().product(), dtype));
             tensors.insert(part.name.to_owned(), tensor);

@@ -24,6 +24,7 @@ const BYTES: usize = 64;
 pub struct Campaign {
     values: Values,
     seed: u64,
+    drawn: u64,
     asked: u64,
     operations: Vec<&'static str>,
     dtypes: Vec<DataType>,
@@ -43,6 +44,7 @@ impl Campaign {
         Campaign {
             values: Values::new(seed),
             seed,
+            drawn: 0,
             asked: 0,
             operations: Operation::NAMES.iter().filter(claimed).copied().collect(),
             dtypes: DataType::FLOATS.into_iter().filter(|dtype| hello.dtypes.contains(dtype)).collect(),
@@ -103,8 +105,8 @@ impl Campaign {
             let mut case = wanted.case(&bytes);
             fit(&mut case, hello);
             if case.steps.iter().all(is_bounded) {
-                let number = self.asked as usize + self.values.below(1 << 20);
-                case.name = format!("fuzz-{}-{number}-{}", self.seed, bytes.iter().fold(0, hash));
+                self.drawn += 1;
+                case.name = format!("fuzz-{}-{}", self.seed, self.drawn);
                 return (bytes, case);
             }
         }
@@ -201,9 +203,4 @@ fn feature(verdict: &Verdict, run: &CaseRun) -> String {
 
 fn elements((_, steps): &Shown) -> usize {
     steps.iter().flat_map(|(request, _)| request.call.tensors.values()).map(|tensor| tensor.len()).sum()
-}
-
-/// FNV-1a, a byte at a time.
-fn hash(hash: u32, &byte: &u8) -> u32 {
-    (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
 }

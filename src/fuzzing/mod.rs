@@ -20,7 +20,6 @@ pub mod mutation;
 mod oracle;
 mod orders;
 mod protocol;
-mod rational;
 #[cfg(feature = "cli")]
 mod report;
 mod running;

@@ -6,12 +6,14 @@ use crate::arithmetic::Law;
 use crate::case::{Answer, Declared, Step};
 use crate::judge::exact::ExactAnswers;
 use crate::judge::{Bounds, Expected, TrueTensor};
-use crate::operation::{FAMILY, Plan};
+use crate::operation::{FAMILY, Plan, joined};
 use crate::subject::planted::Recipe;
 use crate::subject::{answer_by, rounded};
 use crate::tensor::Tensors;
 
-const WANTED: Wanted<'static> = Wanted { operations: FAMILY, ..Wanted::ANY };
+/// Those whose groups are standardized, with whatever else they do.
+const STANDARDIZING: &[&str] = joined![FAMILY, &["spade", "ghost_batch_norm", "split_batch_norm"]];
+const WANTED: Wanted<'static> = Wanted { operations: STANDARDIZING, ..Wanted::ANY };
 
 /// Asks the case that the bytes stand for, and the exact oracle for every element that is a finite real number.
 ///

@@ -1,8 +1,10 @@
 //! Target `running`: sequences of momentum updates, against exact rationals.
 
+use dashu_int::ops::Abs;
+use dashu_ratio::RBig;
+
 use super::asking::{check_call, each_step};
 use super::generator::{STEPS, Wanted};
-use super::rational::Rational;
 use crate::arithmetic::Format;
 use crate::case::values::Values;
 use crate::case::{Answer, Step};
@@ -67,15 +69,15 @@ fn check(call: &Step, answer: &Answer) {
     let after = answer.get("num_batches_tracked").and_then(|counter| counter.as_counter());
     assert_eq!(after, counted.map(|batches| batches + i64::from(counts)), "{:?}", call.operation);
     let momentum = match momentum_of(&call.operation) {
-        Some(momentum) => Rational::from_f64(momentum),
+        Some(momentum) => exact(momentum),
         // Without a counter there is nothing to divide by.
         None => match after {
-            Some(batches) if counts && batches > 0 => Rational::of(1, batches),
+            Some(batches) if counts && batches > 0 => RBig::ONE / RBig::from(batches),
             _ => return,
         },
     };
     let groups = groups(call);
-    for (name, statistic) in [("running_mean", mean as fn(&[f64]) -> Rational), ("running_var", variance)] {
+    for (name, statistic) in [("running_mean", mean as fn(&[f64]) -> RBig), ("running_var", variance)] {
         let Some((old, new)) = call.tensors.get(name).zip(answer.get(name)) else { continue };
         let format = new.dtype().format().expect("a statistic is floating-point");
         for (channel, samples) in groups.iter().enumerate() {
@@ -84,9 +86,9 @@ fn check(call: &Step, answer: &Answer) {
             if !trains || !finite || samples.iter().any(Vec::is_empty) || samples.is_empty() {
                 continue;
             }
-            let sum = samples.iter().fold(Rational::of(0, 1), |sum, sample| sum + statistic(sample));
-            let batch = sum / Rational::of(samples.len() as i64, 1);
-            let kept = (Rational::of(1, 1) - momentum.clone()) * Rational::from_f64(old) + momentum.clone() * batch;
+            let sum = samples.iter().fold(RBig::ZERO, |sum, sample| sum + statistic(sample));
+            let batch = sum / RBig::from(samples.len() as i64);
+            let kept = (RBig::ONE - momentum.clone()) * exact(old) + momentum.clone() * batch;
             assert!(is_rounded(new, &kept, format), "{name}[{channel}] of {:?} is {new:e}", call.operation);
         }
     }
@@ -107,24 +109,29 @@ fn groups(call: &Step) -> Vec<Vec<Vec<f64>>> {
     (0..channels).map(of_channel).collect()
 }
 
-fn mean(x: &[f64]) -> Rational {
-    let sum = x.iter().fold(Rational::of(0, 1), |sum, &x| sum + Rational::from_f64(x));
-    sum / Rational::of(x.len() as i64, 1)
+fn mean(x: &[f64]) -> RBig {
+    let sum = x.iter().fold(RBig::ZERO, |sum, &x| sum + exact(x));
+    sum / RBig::from(x.len() as i64)
 }
 
 /// (Σx² − (Σx)²/n)/(n − 1).
-fn variance(x: &[f64]) -> Rational {
-    let squares = x.iter().fold(Rational::of(0, 1), |sum, &x| sum + Rational::from_f64(x) * Rational::from_f64(x));
-    let (mean, count) = (mean(x), Rational::of(x.len() as i64, 1));
-    (squares - mean.clone() * mean * count) / Rational::of(x.len() as i64 - 1, 1)
+fn variance(x: &[f64]) -> RBig {
+    let squares = x.iter().fold(RBig::ZERO, |sum, &x| sum + exact(x) * exact(x));
+    let (mean, count) = (mean(x), RBig::from(x.len() as i64));
+    (squares - mean.clone() * mean * count) / RBig::from(x.len() as i64 - 1)
 }
 
-/// Whether `actual` can be `exact` rounded to `format`: |actual − exact| ≤ u·|exact|, or half the smallest subnormal.
-fn is_rounded(actual: f64, exact: &Rational, format: Format) -> bool {
+/// Whether `actual` can be `truth` rounded to `format`: |actual − truth| ≤ u·|truth|, or half the smallest subnormal.
+fn is_rounded(actual: f64, truth: &RBig, format: Format) -> bool {
     if !actual.is_finite() {
-        return exact.abs() >= Rational::from_f64(format.max_finite());
+        return truth.clone().abs() >= exact(format.max_finite());
     }
-    let error = (Rational::from_f64(actual) - exact.clone()).abs();
-    error <= exact.abs() * Rational::from_f64(format.unit_roundoff())
-        || error * Rational::of(2, 1) <= Rational::from_f64(2.0 * format.half_subnormal())
+    let error = (exact(actual) - truth.clone()).abs();
+    error <= truth.clone().abs() * exact(format.unit_roundoff())
+        || error * RBig::from(2) <= exact(2.0 * format.half_subnormal())
+}
+
+/// A finite number.
+fn exact(value: f64) -> RBig {
+    RBig::try_from(value).expect("it is finite")
 }

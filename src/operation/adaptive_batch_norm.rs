@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, sigma, sizes};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, sigma, sizes};
 use super::{Call, Definition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, json_float};
 use crate::arithmetic::Real;
 
@@ -25,8 +25,6 @@ pub struct AdaptiveBatchNorm {
     #[serde(with = "json_float")]
     pub eps: f64,
 }
-
-const VECTORS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
 impl Definition for AdaptiveBatchNorm {
     const NAME: &'static str = "adaptive_batch_norm";
@@ -45,29 +43,28 @@ impl Definition for AdaptiveBatchNorm {
             let message = format!("source_count is {}; expected a finite number of at least 0", self.source_count);
             return Err(Refused::uncounted(Refusal::new(RefusalKind::Parameter, message)));
         }
-        let layer = Layer { tensors: &VECTORS, vectors: &VECTORS, eps: self.eps, momentum: None, running: None };
-        layer.plan(call, rule).map_err(Refused::uncounted)
+        Layer::of(self.signature(), self.eps).plan(call, rule).map_err(Refused::uncounted)
     }
 
     by_formula!();
 }
 
 impl Formula for AdaptiveBatchNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
-        let (means, variances) = (engine.tensor("running_mean"), engine.tensor("running_var"));
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
+        let (means, variances) = (evaluator.tensor("running_mean"), evaluator.tensor("running_var"));
         let [batch, channels, _] = sizes(plan);
-        let (source, count) = (engine.parameter(self.source_count), E::Real::constant(batch as f64));
+        let (source, count) = (evaluator.parameter(self.source_count), E::Real::constant(batch as f64));
         let weigh = |stored: E::Real, own: E::Real| (source * stored + count * own) / (source + count);
         for channel in 0..channels {
             let positions = plan.partition.positions(channel);
-            let (mean, variance) = engine.moments("input", &positions, true, rule.degrees_of_freedom);
+            let (mean, variance) = evaluator.moments("input", &positions, true, rule.degrees_of_freedom);
             let mean = weigh(means[channel], mean);
-            let divisor = sigma(engine, weigh(variances[channel], variance), plan, rule);
+            let divisor = sigma(evaluator, weigh(variances[channel], variance), plan, rule);
             for position in positions {
                 y[position] = y[position].deviation(mean) / divisor;
             }
         }
-        vec![affine(engine, plan, y)]
+        vec![affine(evaluator, plan, y)]
     }
 }

@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, instance, moved, sigma, sizes};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, instance, moved, sigma, sizes};
 use super::values::check_shapes;
 use super::{Call, Definition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source, json_float};
 use crate::arithmetic::Real;
@@ -29,20 +29,13 @@ pub struct BatchGroupNorm {
     pub momentum: f64,
 }
 
-const TENSORS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
+const STATE: [&str; 2] = ["running_mean", "running_var"];
 
 impl Definition for BatchGroupNorm {
     const NAME: &'static str = "batch_group_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input", "running_mean", "running_var"],
-            optional: &["weight", "bias"],
-            state: &["running_mean", "running_var"],
-            differentiable: &["input", "weight", "bias"],
-            modes: true,
-            ..Signature::STATELESS
-        }
+        Signature { required: &["input", "running_mean", "running_var"], state: &STATE, ..Signature::TRAINED }
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
@@ -54,8 +47,7 @@ impl Definition for BatchGroupNorm {
 
 impl BatchGroupNorm {
     fn plan_groups(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refusal> {
-        let (momentum, running) = (Some(self.momentum), Some("running_mean"));
-        let layer = Layer { tensors: &TENSORS, vectors: &TENSORS[..2], eps: self.eps, momentum, running };
+        let layer = Layer::of(self.signature(), self.eps).but(&STATE).moving("running_mean", self.momentum);
         let plan = layer.plan(call, rule)?;
         let [_, channels, _] = sizes(&plan);
         let num_groups = self.num_groups;
@@ -63,35 +55,35 @@ impl BatchGroupNorm {
             let message = format!("{channels} channels have no {num_groups} groups; expected a divisor");
             return Err(Refusal::new(RefusalKind::Shape, message));
         }
-        check_shapes(call, &TENSORS[2..], &[num_groups])?;
+        check_shapes(call, &STATE, &[num_groups])?;
         Ok(plan)
     }
 }
 
 impl Formula for BatchGroupNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
         let [batch, channels, _] = sizes(plan);
-        let (means, variances) = (engine.tensor("running_mean"), engine.tensor("running_var"));
+        let (means, variances) = (evaluator.tensor("running_mean"), evaluator.tensor("running_var"));
         let per_group = channels / self.num_groups;
         let mut moments = Vec::new();
         for group in 0..self.num_groups {
             let own = group * per_group..(group + 1) * per_group;
             let of_sample = |sample| own.clone().flat_map(move |channel| instance(plan, sample, channel));
             let positions: Vec<usize> = (0..batch).flat_map(of_sample).collect();
-            let (mean, variance) = engine.moments("input", &positions, true, rule.degrees_of_freedom);
+            let (mean, variance) = evaluator.moments("input", &positions, true, rule.degrees_of_freedom);
             moments.push((mean, variance));
             let stored = plan.source == Source::Stored;
             let (mean, variance) = if stored { (means[group], variances[group]) } else { (mean, variance) };
-            let divisor = sigma(engine, variance, plan, rule);
+            let divisor = sigma(evaluator, variance, plan, rule);
             for position in positions {
                 y[position] = y[position].deviation(mean) / divisor;
             }
         }
         vec![
-            affine(engine, plan, y),
-            moved(engine, plan, "running_mean", |group| moments[group].0),
-            moved(engine, plan, "running_var", |group| moments[group].1),
+            affine(evaluator, plan, y),
+            moved(evaluator, plan, "running_mean", |group| moments[group].0),
+            moved(evaluator, plan, "running_var", |group| moments[group].1),
         ]
     }
 }

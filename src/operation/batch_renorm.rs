@@ -46,11 +46,8 @@ impl Definition for BatchRenorm {
     fn signature(&self) -> Signature {
         Signature {
             required: &["input", "running_mean", "running_std"],
-            optional: &["weight", "bias"],
             state: &["running_mean", "running_std"],
-            differentiable: &["input", "weight", "bias"],
-            modes: true,
-            ..Signature::STATELESS
+            ..Signature::TRAINED
         }
     }
 

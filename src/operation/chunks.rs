@@ -8,7 +8,8 @@
 use super::normalization::{self, factor};
 use super::running::both_running;
 use super::{
-    Call, Mode, OneValue, Output, Outputs, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Rule, Source, Updates,
+    Call, Keeping, Mode, OneValue, Output, Outputs, ParameterIndex, Partition, Plan, Refusal, RefusalKind, Rule,
+    Source, Updates,
 };
 use crate::arithmetic::{Arithmetic, Factor, Group};
 use crate::tensor::Tensors;
@@ -46,7 +47,7 @@ pub(super) fn plan(
     }
     let moves = running && train && rule.updates != Updates::Never;
     let update = if moves { factor(Some(momentum), None, rule) } else { None };
-    Ok(Plan { running, update, ..plan })
+    Ok(Plan { running, update, keeping: Keeping::of(rule, Some(momentum), None), ..plan })
 }
 
 /// The outputs. Where the running statistics move, `moved` makes each new one of its index, its old value, the weight and
@@ -71,7 +72,7 @@ pub(super) fn forward<A: Arithmetic>(
             if name == "running_mean" {
                 return arithmetic.mean(&moments);
             }
-            let variance = arithmetic.variance(&moments, u8::from(!rule.running_biased));
+            let variance = arithmetic.variance(&moments, plan.keeping.degrees_of_freedom);
             arithmetic.running_quantity(variance, rule.running, plan.eps)
         };
         let values = tensors[name].iter().enumerate().map(|(index, &old)| match plan.update {

@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, moved, sigma};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, moved, sigma};
 use super::values::check_shapes;
 use super::{Call, Definition, Plan, Refused, Rule, Signature, Source, json_float};
 use crate::arithmetic::Real;
@@ -26,25 +26,19 @@ pub struct ExtendedBatchNorm {
     pub momentum: f64,
 }
 
-const TENSORS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
-
 impl Definition for ExtendedBatchNorm {
     const NAME: &'static str = "extended_batch_norm";
 
     fn signature(&self) -> Signature {
         Signature {
             required: &["input", "running_mean", "running_var"],
-            optional: &["weight", "bias"],
             state: &["running_mean", "running_var"],
-            differentiable: &["input", "weight", "bias"],
-            modes: true,
-            ..Signature::STATELESS
+            ..Signature::TRAINED
         }
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
-        let (momentum, running) = (Some(self.momentum), Some("running_mean"));
-        let layer = Layer { tensors: &TENSORS, vectors: &TENSORS[..3], eps: self.eps, momentum, running };
+        let layer = Layer::of(self.signature(), self.eps).but(&["running_var"]).moving("running_mean", self.momentum);
         let plan = layer.plan(call, rule).and_then(|plan| check_shapes(call, &["running_var"], &[1]).map(|()| plan));
         plan.map_err(Refused::uncounted)
     }
@@ -53,17 +47,17 @@ impl Definition for ExtendedBatchNorm {
 }
 
 impl Formula for ExtendedBatchNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
         let channels = plan.partition.groups();
         let of_channel =
-            |channel| engine.moments("input", &plan.partition.positions(channel), true, rule.degrees_of_freedom);
+            |channel| evaluator.moments("input", &plan.partition.positions(channel), true, rule.degrees_of_freedom);
         let batch: Vec<(E::Real, E::Real)> = (0..channels).map(of_channel).collect();
         // All channels have the same number of values.
         let variances = batch.iter().map(|&(_, variance)| variance);
         let variance = E::Real::sum(variances) / E::Real::constant(channels as f64);
-        let (means, stored) = (engine.tensor("running_mean"), plan.source == Source::Stored);
-        let divisor = sigma(engine, if stored { engine.tensor("running_var")[0] } else { variance }, plan, rule);
+        let (means, stored) = (evaluator.tensor("running_mean"), plan.source == Source::Stored);
+        let divisor = sigma(evaluator, if stored { evaluator.tensor("running_var")[0] } else { variance }, plan, rule);
         for channel in 0..channels {
             let mean = if stored { means[channel] } else { batch[channel].0 };
             for position in plan.partition.positions(channel) {
@@ -71,9 +65,9 @@ impl Formula for ExtendedBatchNorm {
             }
         }
         vec![
-            affine(engine, plan, y),
-            moved(engine, plan, "running_mean", |channel| batch[channel].0),
-            moved(engine, plan, "running_var", |_| variance),
+            affine(evaluator, plan, y),
+            moved(evaluator, plan, "running_mean", |channel| batch[channel].0),
+            moved(evaluator, plan, "running_var", |_| variance),
         ]
     }
 }

@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, sizes};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, moved, sizes};
 use super::values::check_shapes;
 use super::{Call, Definition, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source, json_float};
 use crate::arithmetic::Real;
@@ -32,19 +32,14 @@ pub struct IterNorm {
 /// More steps than anyone makes: the iteration has long left the root again.
 const MOST_ITERATIONS: usize = 16;
 
-const TENSORS: [&str; 4] = ["weight", "bias", "running_mean", "running_projection"];
-
 impl Definition for IterNorm {
     const NAME: &'static str = "iter_norm";
 
     fn signature(&self) -> Signature {
         Signature {
             required: &["input", "running_mean", "running_projection"],
-            optional: &["weight", "bias"],
             state: &["running_mean", "running_projection"],
-            differentiable: &["input", "weight", "bias"],
-            modes: true,
-            ..Signature::STATELESS
+            ..Signature::TRAINED
         }
     }
 
@@ -57,9 +52,8 @@ impl Definition for IterNorm {
 
 impl IterNorm {
     fn plan_channels(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refusal> {
-        let (momentum, running) = (Some(self.momentum), Some("running_mean"));
-        let layer = Layer { tensors: &TENSORS, vectors: &TENSORS[..3], eps: self.eps, momentum, running };
-        let plan = layer.plan(call, rule)?;
+        let layer = Layer::of(self.signature(), self.eps).but(&["running_projection"]);
+        let plan = layer.moving("running_mean", self.momentum).plan(call, rule)?;
         let channels = plan.partition.inner;
         check_shapes(call, &["running_projection"], &[channels, channels])?;
         if self.iterations > MOST_ITERATIONS {
@@ -71,16 +65,16 @@ impl IterNorm {
 }
 
 impl Formula for IterNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
         let [_, channels, _] = sizes(plan);
         let positions: Vec<Vec<usize>> = (0..channels).map(|channel| plan.partition.positions(channel)).collect();
-        let of_batch = |channel: usize| engine.moments("input", &positions[channel], true, rule.degrees_of_freedom);
+        let of_batch = |channel: usize| evaluator.moments("input", &positions[channel], true, rule.degrees_of_freedom);
         let batch: Vec<(E::Real, E::Real)> = (0..channels).map(of_batch).collect();
-        let (stored_means, stored) = (engine.tensor("running_mean"), plan.source == Source::Stored);
+        let (stored_means, stored) = (evaluator.tensor("running_mean"), plan.source == Source::Stored);
         let projection = match stored {
-            true => engine.tensor("running_projection"),
-            false => self.whitening(engine, plan, rule, &batch, &positions),
+            true => evaluator.tensor("running_projection"),
+            false => self.whitening(evaluator, plan, rule, &batch, &positions),
         };
         for channel in 0..channels {
             let mean = if stored { stored_means[channel] } else { batch[channel].0 };
@@ -94,37 +88,33 @@ impl Formula for IterNorm {
                 y[own[index]] = E::Real::sum(row.iter().zip(&column).map(|(&w, &x)| w * x));
             }
         }
-        let mut state = moved_projection(engine, plan, &projection, channels);
-        let (name, values) = ("running_mean", stored_means);
-        let mix = |(channel, old): (usize, E::Real)| match plan.update {
-            Some(factor) => engine.mix(old, batch[channel].0, factor),
-            None => old,
-        };
-        let mut outputs = vec![affine(engine, plan, y)];
-        outputs.push((name, vec![channels], values.into_iter().enumerate().map(mix).collect()));
-        outputs.append(&mut state);
-        outputs
+        let (name, _, values) = moved(evaluator, plan, "running_projection", |index| projection[index]);
+        vec![
+            affine(evaluator, plan, y),
+            moved(evaluator, plan, "running_mean", |channel| batch[channel].0),
+            (name, vec![channels, channels], values),
+        ]
     }
 }
 
 impl IterNorm {
     /// W, row by row.
-    fn whitening<E: Engine>(
+    fn whitening<E: Evaluator>(
         &self,
-        engine: &E,
+        evaluator: &E,
         plan: &Plan,
         rule: &Rule,
         batch: &[(E::Real, E::Real)],
         positions: &[Vec<usize>],
     ) -> Vec<E::Real> {
         let size = batch.len();
-        let x = engine.tensor("input");
+        let x = evaluator.tensor("input");
         let deviations = |channel: usize| -> Vec<E::Real> {
             positions[channel].iter().map(|&position| x[position].deviation(batch[channel].0)).collect()
         };
         let deviations: Vec<Vec<E::Real>> = (0..size).map(deviations).collect();
         let count = E::Real::constant(positions[0].len() as f64 - f64::from(rule.degrees_of_freedom));
-        let eps = engine.parameter(rule.scale(plan.eps).eps);
+        let eps = evaluator.parameter(rule.scale(plan.eps).eps);
         let covariance = |(i, j): (usize, usize)| {
             if i == j {
                 return batch[i].1 + eps;
@@ -145,16 +135,6 @@ impl IterNorm {
         let root = trace.sqrt();
         p.into_iter().map(|element| element / root).collect()
     }
-}
-
-fn moved_projection<E: Engine>(
-    engine: &E,
-    plan: &Plan,
-    projection: &[E::Real],
-    channels: usize,
-) -> Vec<Named<E::Real>> {
-    let (name, _, values) = super::formula::moved(engine, plan, "running_projection", |index| projection[index]);
-    vec![(name, vec![channels, channels], values)]
 }
 
 /// The product of two square matrices.

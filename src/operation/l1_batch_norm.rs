@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, moved};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, moved};
 use super::{Call, Definition, Plan, Refused, Rule, Signature, Source, json_float};
 use crate::arithmetic::{Real, slope_of_erf};
 
@@ -25,25 +25,19 @@ pub struct L1BatchNorm {
     pub momentum: f64,
 }
 
-const VECTORS: [&str; 4] = ["weight", "bias", "running_mean", "running_scale"];
-
 impl Definition for L1BatchNorm {
     const NAME: &'static str = "l1_batch_norm";
 
     fn signature(&self) -> Signature {
         Signature {
             required: &["input", "running_mean", "running_scale"],
-            optional: &["weight", "bias"],
             state: &["running_mean", "running_scale"],
-            differentiable: &["input", "weight", "bias"],
-            modes: true,
-            ..Signature::STATELESS
+            ..Signature::TRAINED
         }
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
-        let (momentum, running) = (Some(self.momentum), Some("running_mean"));
-        let layer = Layer { tensors: &VECTORS, vectors: &VECTORS, eps: self.eps, momentum, running };
+        let layer = Layer::of(self.signature(), self.eps).moving("running_mean", self.momentum);
         layer.plan(call, rule).map_err(Refused::uncounted)
     }
 
@@ -51,17 +45,17 @@ impl Definition for L1BatchNorm {
 }
 
 impl Formula for L1BatchNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
-        let (means, scales) = (engine.tensor("running_mean"), engine.tensor("running_scale"));
-        let eps = engine.parameter(rule.scale(plan.eps).eps);
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
+        let (means, scales) = (evaluator.tensor("running_mean"), evaluator.tensor("running_scale"));
+        let eps = evaluator.parameter(rule.scale(plan.eps).eps);
         let (one, two) = (E::Real::constant(1.0), E::Real::constant(2.0));
         // √(π/2) = √2/(2/√π)
         let factor = two.sqrt() / slope_of_erf();
         let mut batch = Vec::new();
         for channel in 0..plan.partition.groups() {
             let positions = plan.partition.positions(channel);
-            let (mean, _) = engine.moments("input", &positions, true, 0);
+            let (mean, _) = evaluator.moments("input", &positions, true, 0);
             let size = |position: &usize| {
                 let deviation = y[*position].deviation(mean);
                 deviation * (two * deviation.step() - one)
@@ -76,9 +70,9 @@ impl Formula for L1BatchNorm {
             }
         }
         vec![
-            affine(engine, plan, y),
-            moved(engine, plan, "running_mean", |channel| batch[channel].0),
-            moved(engine, plan, "running_scale", |channel| batch[channel].1),
+            affine(evaluator, plan, y),
+            moved(evaluator, plan, "running_mean", |channel| batch[channel].0),
+            moved(evaluator, plan, "running_scale", |channel| batch[channel].1),
         ]
     }
 }

@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, moved};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, moved};
 use super::{Call, Definition, Plan, Refused, Rule, Signature, Source, json_float};
 use crate::arithmetic::Real;
 
@@ -37,8 +37,7 @@ impl Definition for MeanOnlyBatchNorm {
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
-        let (momentum, running) = (Some(self.momentum), Some("running_mean"));
-        let layer = Layer { tensors: &VECTORS, vectors: &VECTORS, eps: 0.0, momentum, running };
+        let layer = Layer::of(self.signature(), 0.0).moving("running_mean", self.momentum);
         layer.plan(call, rule).map_err(Refused::uncounted)
     }
 
@@ -46,10 +45,10 @@ impl Definition for MeanOnlyBatchNorm {
 }
 
 impl Formula for MeanOnlyBatchNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, _rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
-        let stored = engine.tensor("running_mean");
-        let batch_mean = |channel| engine.moments("input", &plan.partition.positions(channel), true, 0).0;
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, _rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
+        let stored = evaluator.tensor("running_mean");
+        let batch_mean = |channel| evaluator.moments("input", &plan.partition.positions(channel), true, 0).0;
         for channel in 0..plan.partition.groups() {
             let own = stored.get(channel).filter(|_| plan.source == Source::Stored);
             let mean = own.copied().unwrap_or_else(|| batch_mean(channel));
@@ -57,9 +56,9 @@ impl Formula for MeanOnlyBatchNorm {
                 y[position] = y[position].deviation(mean);
             }
         }
-        let mut outputs = vec![affine(engine, plan, y)];
+        let mut outputs = vec![affine(evaluator, plan, y)];
         if plan.running {
-            outputs.push(moved(engine, plan, "running_mean", batch_mean));
+            outputs.push(moved(evaluator, plan, "running_mean", batch_mean));
         }
         outputs
     }

@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, instance, moved, sigma, sizes};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, instance, moved, sigma, sizes};
 use super::values::check_shapes;
 use super::{Call, Definition, OneValue, Plan, Refusal, RefusalKind, Refused, Rule, Signature, Source, json_float};
 use crate::arithmetic::Real;
@@ -35,14 +35,7 @@ macro_rules! mixture {
             const NAME: &'static str = $name;
 
             fn signature(&self) -> Signature {
-                Signature {
-                    required: &["input", "rho", "running_mean", "running_var"],
-                    optional: &["weight", "bias"],
-                    state: &["running_mean", "running_var"],
-                    differentiable: &["input", "rho", "weight", "bias"],
-                    modes: true,
-                    ..Signature::STATELESS
-                }
+                SIGNATURE
             }
 
             fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
@@ -53,8 +46,8 @@ macro_rules! mixture {
         }
 
         impl Formula for $definition {
-            fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-                mixed(engine, plan, $whole, rule)
+            fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+                mixed(evaluator, plan, $whole, rule)
             }
         }
     };
@@ -73,12 +66,16 @@ mixture!(
     true
 );
 
-const TENSORS: [&str; 5] = ["rho", "weight", "bias", "running_mean", "running_var"];
+const SIGNATURE: Signature = Signature {
+    required: &["input", "rho", "running_mean", "running_var"],
+    state: &["running_mean", "running_var"],
+    differentiable: &["input", "rho", "weight", "bias"],
+    ..Signature::TRAINED
+};
 
 /// `whole`: the sample's own statistics are those of all its values.
 fn plan(call: &Call<'_>, eps: f64, momentum: f64, whole: bool, rule: &Rule) -> Result<Plan, Refusal> {
-    let running = Some("running_mean");
-    let layer = Layer { tensors: &TENSORS, vectors: &TENSORS[1..], eps, momentum: Some(momentum), running };
+    let layer = Layer::of(SIGNATURE, eps).but(&["rho"]).moving("running_mean", momentum);
     let plan = layer.plan(call, rule)?;
     let [batch, channels, length] = sizes(&plan);
     check_shapes(call, &["rho"], &[if whole { 1 } else { channels }])?;
@@ -89,20 +86,20 @@ fn plan(call: &Call<'_>, eps: f64, momentum: f64, whole: bool, rule: &Rule) -> R
     Ok(plan)
 }
 
-fn mixed<E: Engine>(engine: &E, plan: &Plan, whole: bool, rule: &Rule) -> Vec<Named<E::Real>> {
-    let x = engine.tensor("input");
+fn mixed<E: Evaluator>(evaluator: &E, plan: &Plan, whole: bool, rule: &Rule) -> Vec<Named<E::Real>> {
+    let x = evaluator.tensor("input");
     let mut y = x.clone();
     let [batch, channels, _] = sizes(plan);
-    let moments = |positions: &[usize], degrees| engine.moments("input", positions, true, degrees);
-    let (means, variances) = (engine.tensor("running_mean"), engine.tensor("running_var"));
-    let (rho, one) = (engine.tensor("rho"), E::Real::constant(1.0));
+    let moments = |positions: &[usize], degrees| evaluator.moments("input", positions, true, degrees);
+    let (means, variances) = (evaluator.tensor("running_mean"), evaluator.tensor("running_var"));
+    let (rho, one) = (evaluator.tensor("rho"), E::Real::constant(1.0));
     for channel in 0..channels {
         let positions = plan.partition.positions(channel);
         let (mean, variance) = match plan.source {
             Source::Stored => (means[channel], variances[channel]),
             _ => moments(&positions, rule.degrees_of_freedom),
         };
-        let divisor = sigma(engine, variance, plan, rule);
+        let divisor = sigma(evaluator, variance, plan, rule);
         for position in positions {
             y[position] = x[position].deviation(mean) / divisor * rho[channel % rho.len()];
         }
@@ -112,7 +109,7 @@ fn mixed<E: Engine>(engine: &E, plan: &Plan, whole: bool, rule: &Rule) -> Vec<Na
         let groups: Vec<Vec<usize>> = if whole { vec![instances.flatten().collect()] } else { instances.collect() };
         for (channel, positions) in groups.into_iter().enumerate() {
             let (mean, variance) = moments(&positions, rule.degrees_of_freedom);
-            let divisor = sigma(engine, variance, plan, rule);
+            let divisor = sigma(evaluator, variance, plan, rule);
             for position in positions {
                 let own = x[position].deviation(mean) / divisor;
                 y[position] = y[position] + own * (one - rho[channel]);
@@ -121,8 +118,8 @@ fn mixed<E: Engine>(engine: &E, plan: &Plan, whole: bool, rule: &Rule) -> Vec<Na
     }
     let batch_moments = |channel| moments(&plan.partition.positions(channel), u8::from(!rule.running_biased));
     vec![
-        affine(engine, plan, y),
-        moved(engine, plan, "running_mean", |channel| batch_moments(channel).0),
-        moved(engine, plan, "running_var", |channel| batch_moments(channel).1),
+        affine(evaluator, plan, y),
+        moved(evaluator, plan, "running_mean", |channel| batch_moments(channel).0),
+        moved(evaluator, plan, "running_var", |channel| batch_moments(channel).1),
     ]
 }

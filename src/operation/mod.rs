@@ -118,7 +118,8 @@ pub use rms_norm::RmsNorm;
 pub use rms_norm_gated::RmsNormGated;
 pub use rule::{
     BesselCount, Centring, Cumulative, Elements, EpsValue, FoldingRule, GradientRule, Grouping, IterationRule,
-    MaskRule, MomentumSense, NormRule, OneValue, Rule, TrainingStatistics, Updates, WeightReading, WindowRule,
+    MaskRule, MomentumSense, NormRule, OneValue, OnlineRule, Rule, TrainingStatistics, Updates, WeightReading,
+    WindowRule,
 };
 pub(crate) use running::moved;
 pub use running::{Average, Keeping};
@@ -255,6 +256,14 @@ impl Signature {
         state: &[],
         differentiable: &["input"],
         modes: false,
+    };
+
+    /// That of a layer with a weight and a bias that may be absent, which differs between training and evaluation.
+    pub const TRAINED: Signature = Signature {
+        optional: &["weight", "bias"],
+        differentiable: &["input", "weight", "bias"],
+        modes: true,
+        ..Signature::STATELESS
     };
 }
 

@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, moved, sigma};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, moved, sigma};
 use super::values::misshapen;
 use super::{Call, Definition, Plan, Refusal, Refused, Rule, Signature, Source, json_float};
 use crate::arithmetic::Real;
@@ -29,7 +29,6 @@ pub struct MovingAverageBatchNorm {
     pub momentum: f64,
 }
 
-const TENSORS: [&str; 4] = ["weight", "bias", "running_square", "history"];
 /// The limit of r, and of 1/r.
 const LIMIT: f64 = 5.0;
 
@@ -39,11 +38,8 @@ impl Definition for MovingAverageBatchNorm {
     fn signature(&self) -> Signature {
         Signature {
             required: &["input", "history", "running_square"],
-            optional: &["weight", "bias"],
             state: &["history", "running_square"],
-            differentiable: &["input", "weight", "bias"],
-            modes: true,
-            ..Signature::STATELESS
+            ..Signature::TRAINED
         }
     }
 
@@ -56,9 +52,8 @@ impl Definition for MovingAverageBatchNorm {
 
 impl MovingAverageBatchNorm {
     fn plan_channels(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refusal> {
-        let (momentum, running) = (Some(self.momentum), Some("running_square"));
-        let layer = Layer { tensors: &TENSORS, vectors: &TENSORS[..3], eps: self.eps, momentum, running };
-        let plan = layer.plan(call, rule)?;
+        let layer = Layer::of(self.signature(), self.eps).but(&["history"]);
+        let plan = layer.moving("running_square", self.momentum).plan(call, rule)?;
         let (channels, history) = (plan.partition.inner, &call.tensors["history"].shape);
         if history.len() != 2 || history[1] != channels {
             return Err(misshapen("history", history, &format!("[K − 1, {channels}]")));
@@ -68,22 +63,22 @@ impl MovingAverageBatchNorm {
 }
 
 impl Formula for MovingAverageBatchNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
-        let (stored, mut history) = (engine.tensor("running_square"), engine.tensor("history"));
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
+        let (stored, mut history) = (evaluator.tensor("running_square"), evaluator.tensor("history"));
         let channels = plan.partition.inner;
         let batches = history.len() / channels + 1;
         let squares: Vec<E::Real> =
-            (0..channels).map(|c| engine.moments("input", &plan.partition.positions(c), false, 0).1).collect();
+            (0..channels).map(|c| evaluator.moments("input", &plan.partition.positions(c), false, 0).1).collect();
         let average = |channel: usize| {
             let before = history.iter().skip(channel).step_by(channels).copied();
             E::Real::sum(before.chain([squares[channel]])) / E::Real::constant(batches as f64)
         };
         let averages: Vec<E::Real> = (0..channels).map(average).collect();
-        let (least, most) = (engine.parameter(1.0) / engine.parameter(LIMIT), engine.parameter(LIMIT));
+        let (least, most) = (evaluator.parameter(1.0) / evaluator.parameter(LIMIT), evaluator.parameter(LIMIT));
         for channel in 0..channels {
             let (own, running) =
-                (sigma(engine, averages[channel], plan, rule), sigma(engine, stored[channel], plan, rule));
+                (sigma(evaluator, averages[channel], plan, rule), sigma(evaluator, stored[channel], plan, rule));
             let ratio = (own / running).held();
             let limited = if rule.unclipped { ratio } else { -((-ratio.max(least)).max(-most)) };
             for position in plan.partition.positions(channel) {
@@ -98,9 +93,9 @@ impl Formula for MovingAverageBatchNorm {
             history.extend(squares.iter().map(|square| square.held()));
         }
         vec![
-            affine(engine, plan, y),
+            affine(evaluator, plan, y),
             ("history", vec![batches - 1, channels], history),
-            moved(engine, plan, "running_square", |channel| averages[channel]),
+            moved(evaluator, plan, "running_square", |channel| averages[channel]),
         ]
     }
 }

@@ -22,9 +22,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, instance, sigma, sizes};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, instance, sigma, sizes};
 use super::values::check_shapes;
-use super::{Call, Definition, Mode, Plan, Refused, Rule, Signature, Updates, json_float};
+use super::{Call, Definition, OnlineRule, Plan, Refused, Rule, Signature, Updates, json_float};
 use crate::arithmetic::{Factor, Real};
 
 /// Its hyper-parameters.
@@ -48,25 +48,19 @@ pub struct OnlineNormBackward {
     pub momentum: f64,
 }
 
-const VECTORS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
-
 impl Definition for OnlineNorm {
     const NAME: &'static str = "online_norm";
 
     fn signature(&self) -> Signature {
         Signature {
             required: &["input", "running_mean", "running_var"],
-            optional: &["weight", "bias"],
             state: &["running_mean", "running_var"],
-            differentiable: &["input", "weight", "bias"],
-            modes: true,
-            ..Signature::STATELESS
+            ..Signature::TRAINED
         }
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
-        let (momentum, running) = (Some(self.momentum), Some("running_mean"));
-        let layer = Layer { tensors: &VECTORS, vectors: &VECTORS, eps: self.eps, momentum, running };
+        let layer = Layer::of(self.signature(), self.eps).moving("running_mean", self.momentum);
         layer.plan(call, rule).map_err(Refused::uncounted)
     }
 
@@ -74,31 +68,31 @@ impl Definition for OnlineNorm {
 }
 
 impl Formula for OnlineNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
-        let (mut means, mut variances) = (engine.tensor("running_mean"), engine.tensor("running_var"));
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
+        let (mut means, mut variances) = (evaluator.tensor("running_mean"), evaluator.tensor("running_var"));
         let [batch, channels, _] = sizes(plan);
         for sample in 0..batch {
             for channel in 0..channels {
                 let positions = instance(plan, sample, channel);
-                let divisor = sigma(engine, variances[channel], plan, rule);
+                let divisor = sigma(evaluator, variances[channel], plan, rule);
                 for &position in &positions {
                     y[position] = y[position].deviation(means[channel]) / divisor;
                 }
                 let Some(factor) = plan.update else { continue };
-                let (mean, variance) = engine.moments("input", &positions, true, 0);
+                let (mean, variance) = evaluator.moments("input", &positions, true, 0);
                 let between = mean.deviation(means[channel]);
-                let spread = between * between * of_old(engine, factor);
-                let new = if rule.running_biased { variance } else { variance + spread };
-                variances[channel] = engine.mix(variances[channel], new, factor).held();
-                means[channel] = engine.mix(means[channel], mean, factor).held();
+                let spread = between * between * of_old(evaluator, factor);
+                let new = if rule.online == OnlineRule::WithoutSpread { variance } else { variance + spread };
+                variances[channel] = evaluator.mix(variances[channel], new, factor).held();
+                means[channel] = evaluator.mix(means[channel], mean, factor).held();
             }
         }
-        let (name, shape, mut output) = affine(engine, plan, y);
-        if self.layer_scaling && !rule.inactive {
+        let (name, shape, mut output) = affine(evaluator, plan, y);
+        if self.layer_scaling && rule.online != OnlineRule::WithoutControl {
             for sample in output.chunks_mut(plan.partition.run_length * channels) {
                 let square = E::Real::sum(sample.iter().map(|&z| z * z)) / E::Real::constant(sample.len() as f64);
-                let root = (square + engine.parameter(rule.scale(plan.eps).eps)).sqrt();
+                let root = (square + evaluator.parameter(rule.scale(plan.eps).eps)).sqrt();
                 sample.iter_mut().for_each(|z| *z = *z / root);
             }
         }
@@ -108,10 +102,10 @@ impl Formula for OnlineNorm {
 }
 
 /// 1 − α.
-fn of_old<E: Engine>(engine: &E, factor: Factor) -> E::Real {
+fn of_old<E: Evaluator>(evaluator: &E, factor: Factor) -> E::Real {
     match factor {
-        Factor::OfOld(decay) => engine.parameter(decay),
-        Factor::OfNew(momentum) => E::Real::constant(1.0) - engine.parameter(momentum),
+        Factor::OfOld(decay) => evaluator.parameter(decay),
+        Factor::OfNew(momentum) => E::Real::constant(1.0) - evaluator.parameter(momentum),
         Factor::Reciprocal(batches) => E::Real::constant(1.0 - 1.0 / batches as f64),
     }
 }
@@ -128,10 +122,8 @@ impl Definition for OnlineNormBackward {
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
-        let tensors = &["normalized", "sigma", "error_along", "error_mean"];
-        let layer = Layer { tensors, vectors: &tensors[2..], eps: 0.0, momentum: Some(self.momentum), running: None };
-        // Its state moves whenever there is a gradient.
-        let plan = layer.plan(&Call { mode: Mode::Train, ..*call }, rule).map_err(Refused::uncounted)?;
+        let layer = Layer::of(self.signature(), 0.0).but(&["normalized", "sigma"]);
+        let plan = layer.plan(call, rule).map_err(Refused::uncounted)?;
         let shape = &call.tensors["input"].shape;
         let fits =
             check_shapes(call, &["normalized"], shape).and_then(|()| check_shapes(call, &["sigma"], &shape[..2]));
@@ -143,17 +135,17 @@ impl Definition for OnlineNormBackward {
 }
 
 impl Formula for OnlineNormBackward {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut d = engine.tensor("input");
-        let (y, sigma) = (engine.tensor("normalized"), engine.tensor("sigma"));
-        let (mut along, mut mean) = (engine.tensor("error_along"), engine.tensor("error_mean"));
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut d = evaluator.tensor("input");
+        let (y, sigma) = (evaluator.tensor("normalized"), evaluator.tensor("sigma"));
+        let (mut along, mut mean) = (evaluator.tensor("error_along"), evaluator.tensor("error_mean"));
         let [batch, channels, length] = sizes(plan);
-        let (momentum, count) = (engine.parameter(self.momentum), E::Real::constant(length as f64));
+        let (momentum, count) = (evaluator.parameter(self.momentum), E::Real::constant(length as f64));
         let average = |terms: Vec<E::Real>| E::Real::sum(terms.into_iter()) / count;
         for sample in 0..batch {
             for channel in 0..channels {
                 let positions = instance(plan, sample, channel);
-                if !rule.inactive {
+                if rule.online != OnlineRule::WithoutControl {
                     for &position in &positions {
                         d[position] = d[position] - momentum * along[channel] * y[position];
                     }

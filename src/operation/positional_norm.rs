@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Named, by_formula, sigma};
+use super::formula::{Evaluator, Formula, Named, by_formula, sigma};
 use super::values::{channels_first, misshapen};
 use super::{Call, Definition, Partition, Plan, Refused, Rule, Signature, json_float};
 use crate::arithmetic::Real;
@@ -44,14 +44,14 @@ impl Definition for PositionalNorm {
 }
 
 impl Formula for PositionalNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
         let groups = if y.is_empty() { 0 } else { plan.partition.groups() };
         let degrees_of_freedom = if self.unbiased { 1 } else { rule.degrees_of_freedom };
         for group in 0..groups {
             let positions = plan.partition.positions(group);
-            let (mean, variance) = engine.moments("input", &positions, true, degrees_of_freedom);
-            let divisor = sigma(engine, variance, plan, rule);
+            let (mean, variance) = evaluator.moments("input", &positions, true, degrees_of_freedom);
+            let divisor = sigma(evaluator, variance, plan, rule);
             for position in positions {
                 y[position] = y[position].deviation(mean) / divisor;
             }

@@ -12,7 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, moved, sigma};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, moved, sigma};
 use super::{Call, Definition, Plan, Refused, Rule, Signature, Source, json_float};
 
 /// Its hyper-parameters.
@@ -28,25 +28,15 @@ pub struct PowerNorm {
     pub warmup: bool,
 }
 
-const VECTORS: [&str; 3] = ["weight", "bias", "running_square"];
-
 impl Definition for PowerNorm {
     const NAME: &'static str = "power_norm";
 
     fn signature(&self) -> Signature {
-        Signature {
-            required: &["input", "running_square"],
-            optional: &["weight", "bias"],
-            state: &["running_square"],
-            differentiable: &["input", "weight", "bias"],
-            modes: true,
-            ..Signature::STATELESS
-        }
+        Signature { required: &["input", "running_square"], state: &["running_square"], ..Signature::TRAINED }
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
-        let (momentum, running) = (Some(self.momentum), Some("running_square"));
-        let layer = Layer { tensors: &VECTORS, vectors: &VECTORS, eps: self.eps, momentum, running };
+        let layer = Layer::of(self.signature(), self.eps).moving("running_square", self.momentum);
         let plan = layer.plan(call, rule).map_err(Refused::uncounted)?;
         let source = if self.warmup { plan.source } else { Source::Stored };
         Ok(Plan { centred: false, source, ..plan })
@@ -56,18 +46,18 @@ impl Definition for PowerNorm {
 }
 
 impl Formula for PowerNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
-        let stored = engine.tensor("running_square");
-        let of_batch = |channel| engine.moments("input", &plan.partition.positions(channel), false, 0).1;
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
+        let stored = evaluator.tensor("running_square");
+        let of_batch = |channel| evaluator.moments("input", &plan.partition.positions(channel), false, 0).1;
         for channel in 0..plan.partition.groups() {
             let own = stored.get(channel).filter(|_| plan.source == Source::Stored);
             let square = own.copied().unwrap_or_else(|| of_batch(channel));
-            let divisor = sigma(engine, square, plan, rule);
+            let divisor = sigma(evaluator, square, plan, rule);
             for position in plan.partition.positions(channel) {
                 y[position] = y[position] / divisor;
             }
         }
-        vec![affine(engine, plan, y), moved(engine, plan, "running_square", of_batch)]
+        vec![affine(evaluator, plan, y), moved(evaluator, plan, "running_square", of_batch)]
     }
 }

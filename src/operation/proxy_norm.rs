@@ -12,7 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, by_formula, sigma, sizes};
+use super::formula::{Evaluator, Formula, Layer, Named, by_formula, sigma, sizes};
 use super::{Call, Definition, Plan, Refused, Rule, Signature, json_float};
 use crate::arithmetic::{Function, Real, slope_of_erf};
 
@@ -38,8 +38,7 @@ impl Definition for ProxyNorm {
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
-        let layer = Layer { tensors: &VECTORS, vectors: &VECTORS, eps: self.eps, momentum: None, running: None };
-        let plan = layer.plan(call, rule).map_err(Refused::uncounted)?;
+        let plan = Layer::of(self.signature(), self.eps).plan(call, rule).map_err(Refused::uncounted)?;
         Ok(Plan { centred: false, ..plan })
     }
 
@@ -47,16 +46,16 @@ impl Definition for ProxyNorm {
 }
 
 impl Formula for ProxyNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
         let [_, channels, length] = sizes(plan);
-        let (shifts, scales) = (engine.tensor("proxy_shift"), engine.tensor("proxy_scale"));
+        let (shifts, scales) = (evaluator.tensor("proxy_shift"), evaluator.tensor("proxy_scale"));
         let (zero, one) = (E::Real::constant(0.0), E::Real::constant(1.0));
         let of_channel = |channel: usize| {
             let mean = if shifts.is_empty() { zero } else { shifts[channel] };
             let deviation = if scales.is_empty() { one } else { one + scales[channel] };
             let (first, second) = rectified(mean, deviation.max(-deviation));
-            (first, sigma(engine, second - first * first, plan, rule))
+            (first, sigma(evaluator, second - first * first, plan, rule))
         };
         let proxies: Vec<(E::Real, E::Real)> = (0..channels).map(of_channel).collect();
         for (position, y) in y.iter_mut().enumerate() {

@@ -73,6 +73,8 @@ pub struct Rule {
     pub iteration: IterationRule,
     /// How a batch norm is folded into a convolution.
     pub folding: FoldingRule,
+    /// What online norm leaves out.
+    pub online: OnlineRule,
     /// Every sample is given the first one's conditions.
     pub first_condition: bool,
     /// What a mask does to the statistics.
@@ -352,6 +354,18 @@ pub enum FoldingRule {
     WithoutMean,
     /// conv_bias − running_mean·f + bias.
     BiasUnscaled,
+}
+
+/// What online norm leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnlineRule {
+    /// Nothing.
+    #[default]
+    AsDefined,
+    /// The spread of the samples' means, in the running variance.
+    WithoutSpread,
+    /// What keeps outputs or gradients in check: layer scaling, the error along the output.
+    WithoutControl,
 }
 
 impl MomentumSense {

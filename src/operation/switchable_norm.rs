@@ -12,7 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, instance, moved, sigma, sizes};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, instance, moved, sigma, sizes};
 use super::values::check_shapes;
 use super::{Call, Definition, Plan, Refused, Rule, Signature, Source, json_float};
 use crate::arithmetic::{Function, Real};
@@ -28,7 +28,7 @@ pub struct SwitchableNorm {
     pub momentum: f64,
 }
 
-const TENSORS: [&str; 6] = ["weight", "bias", "running_mean", "running_var", "mean_logits", "var_logits"];
+const LOGITS: [&str; 2] = ["mean_logits", "var_logits"];
 
 impl Definition for SwitchableNorm {
     const NAME: &'static str = "switchable_norm";
@@ -36,18 +36,15 @@ impl Definition for SwitchableNorm {
     fn signature(&self) -> Signature {
         Signature {
             required: &["input", "mean_logits", "var_logits", "running_mean", "running_var"],
-            optional: &["weight", "bias"],
             state: &["running_mean", "running_var"],
             differentiable: &["input", "mean_logits", "var_logits", "weight", "bias"],
-            modes: true,
-            ..Signature::STATELESS
+            ..Signature::TRAINED
         }
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
-        let (momentum, running) = (Some(self.momentum), Some("running_mean"));
-        let layer = Layer { tensors: &TENSORS, vectors: &TENSORS[..4], eps: self.eps, momentum, running };
-        let plan = layer.plan(call, rule).and_then(|plan| check_shapes(call, &TENSORS[4..], &[3]).map(|()| plan));
+        let layer = Layer::of(self.signature(), self.eps).but(&LOGITS).moving("running_mean", self.momentum);
+        let plan = layer.plan(call, rule).and_then(|plan| check_shapes(call, &LOGITS, &[3]).map(|()| plan));
         plan.map_err(Refused::uncounted)
     }
 
@@ -55,14 +52,14 @@ impl Definition for SwitchableNorm {
 }
 
 impl Formula for SwitchableNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
         let [batch, channels, _] = sizes(plan);
-        let moments = |positions: &[usize]| engine.moments("input", positions, true, rule.degrees_of_freedom);
+        let moments = |positions: &[usize]| evaluator.moments("input", positions, true, rule.degrees_of_freedom);
         let of_batch: Vec<(E::Real, E::Real)> =
             (0..channels).map(|channel| moments(&plan.partition.positions(channel))).collect();
-        let stored = (engine.tensor("running_mean"), engine.tensor("running_var"));
-        let [p, q] = ["mean_logits", "var_logits"].map(|name| softmax(&engine.tensor(name)));
+        let stored = (evaluator.tensor("running_mean"), evaluator.tensor("running_var"));
+        let [p, q] = LOGITS.map(|name| softmax(&evaluator.tensor(name)));
         let mix = |weights: &[E::Real], parts: [E::Real; 3]| {
             weights[0] * parts[0] + weights[1] * parts[1] + weights[2] * parts[2]
         };
@@ -78,16 +75,16 @@ impl Formula for SwitchableNorm {
                 };
                 let mean = mix(&p, [of_instance.0, of_layer.0, of_batch.0]);
                 let variance = mix(&q, [of_instance.1, of_layer.1, of_batch.1]);
-                let divisor = sigma(engine, variance, plan, rule);
+                let divisor = sigma(evaluator, variance, plan, rule);
                 for position in positions {
                     y[position] = y[position].deviation(mean) / divisor;
                 }
             }
         }
         vec![
-            affine(engine, plan, y),
-            moved(engine, plan, "running_mean", |channel| of_batch[channel].0),
-            moved(engine, plan, "running_var", |channel| of_batch[channel].1),
+            affine(evaluator, plan, y),
+            moved(evaluator, plan, "running_mean", |channel| of_batch[channel].0),
+            moved(evaluator, plan, "running_var", |channel| of_batch[channel].1),
         ]
     }
 }

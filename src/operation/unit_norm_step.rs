@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Named, by_formula};
+use super::formula::{Evaluator, Formula, Named, by_formula};
 use super::normalization::check_dtypes;
 use super::values::{check_shapes, misshapen};
 use super::{Call, Definition, Partition, Plan, Refusal, Refused, Rule, Signature, json_float};
@@ -53,9 +53,9 @@ impl UnitNormStep {
 }
 
 impl Formula for UnitNormStep {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let (input, block, alpha) = (engine.tensor("input"), engine.tensor("block"), engine.tensor("alpha"));
-        let eps = engine.parameter(rule.scale(plan.eps).eps);
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let (input, block, alpha) = (evaluator.tensor("input"), evaluator.tensor("block"), evaluator.tensor("alpha"));
+        let eps = evaluator.parameter(rule.scale(plan.eps).eps);
         let unit = |z: &[E::Real]| -> Vec<E::Real> {
             let square = E::Real::sum(z.iter().map(|&z| z * z));
             let least = eps * eps;

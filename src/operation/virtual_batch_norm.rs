@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Engine, Formula, Layer, Named, affine, by_formula, instance, sigma, sizes};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, instance, sigma, sizes};
 use super::values::misshapen;
 use super::{Call, Definition, Plan, Refused, Rule, Signature, json_float};
 use crate::arithmetic::Real;
@@ -23,8 +23,6 @@ pub struct VirtualBatchNorm {
     #[serde(with = "json_float")]
     pub eps: f64,
 }
-
-const TENSORS: [&str; 3] = ["reference", "weight", "bias"];
 
 impl Definition for VirtualBatchNorm {
     const NAME: &'static str = "virtual_batch_norm";
@@ -39,8 +37,8 @@ impl Definition for VirtualBatchNorm {
     }
 
     fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
-        let layer = Layer { tensors: &TENSORS, vectors: &TENSORS[1..], eps: self.eps, momentum: None, running: None };
-        let plan = layer.plan(call, rule).map_err(Refused::uncounted)?;
+        let plan =
+            Layer::of(self.signature(), self.eps).but(&["reference"]).plan(call, rule).map_err(Refused::uncounted)?;
         let (input, reference) = (&call.tensors["input"].shape, &call.tensors["reference"].shape);
         if reference.len() != input.len() || reference[1..] != input[1..] || reference[0] == 0 {
             let expected = format!("[R, ..] with R ≥ 1 and the input's sizes {:?} after it", &input[1..]);
@@ -53,31 +51,31 @@ impl Definition for VirtualBatchNorm {
 }
 
 impl Formula for VirtualBatchNorm {
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
-        let mut y = engine.tensor("input");
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut y = evaluator.tensor("input");
         let [batch, channels, length] = sizes(plan);
-        let references = engine.tensor("reference").len() / (channels * length);
+        let references = evaluator.tensor("reference").len() / (channels * length);
         let weigh = |own: E::Real, reference: E::Real| {
             let count = E::Real::constant(references as f64);
             (own + count * reference) / E::Real::constant(references as f64 + 1.0)
         };
         for channel in 0..channels {
             let positions: Vec<usize> = (0..references).flat_map(|sample| instance(plan, sample, channel)).collect();
-            let reference = engine.moments("reference", &positions, true, 0);
+            let reference = evaluator.moments("reference", &positions, true, 0);
             for sample in 0..batch {
                 let positions = instance(plan, sample, channel);
-                let own = engine.moments("input", &positions, true, 0);
+                let own = evaluator.moments("input", &positions, true, 0);
                 let mean = weigh(own.0, reference.0);
                 let spread = |(other, variance): (E::Real, E::Real)| {
                     let between = other.deviation(mean);
                     variance + between * between
                 };
-                let divisor = sigma(engine, weigh(spread(own), spread(reference)), plan, rule);
+                let divisor = sigma(evaluator, weigh(spread(own), spread(reference)), plan, rule);
                 for position in positions {
                     y[position] = y[position].deviation(mean) / divisor;
                 }
             }
         }
-        vec![affine(engine, plan, y)]
+        vec![affine(evaluator, plan, y)]
     }
 }

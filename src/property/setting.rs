@@ -245,10 +245,15 @@ pub(super) fn axes(step: &Step, index: usize) -> [usize; 3] {
     [index / (shape[1] * rest), index / rest % shape[1], index % rest]
 }
 
+/// The hyper-parameter `name` of an operation that has it.
+pub(super) fn field(operation: &Operation, name: &str) -> Option<serde_json::Value> {
+    serde_json::to_value(operation).ok()?.get_mut(name).map(serde_json::Value::take)
+}
+
 /// The operation with a hyper-parameter times `factor`, if it has one of this name.
 fn with_field(operation: &Operation, name: &str, factor: f64) -> Option<Operation> {
+    let value = field(operation, name)?.as_f64()? * factor;
     let mut json = serde_json::to_value(operation).ok()?;
-    let value = json.get(name)?.as_f64()? * factor;
     json[name] = value.into();
     serde_json::from_value(json).ok()
 }

@@ -7,7 +7,7 @@
 //! is the same, so the answers are equal in bits (Sterbenz 1974; IEEE 754-2019, section 4.3.1).
 
 use super::promise::{Axis, Promises, Sign, of};
-use super::setting::{Setting, axes, changed, with_eps};
+use super::setting::{Setting, axes, changed, field, with_eps};
 use super::trial::{Answers, Asked, Finding, Trial, exact};
 use super::{PERMUTING, Property, SCALABLE, SHIFTABLE, SHIFTED, SIGNED, Scope, UNMIXED};
 use crate::arithmetic::Truth;
@@ -301,18 +301,10 @@ fn order(setting: &mut Setting, operation: &Operation, axis: usize, size: usize)
         }
         order
     };
-    let num_groups = match operation {
-        Operation::GroupNorm(norm) => Some(norm.num_groups),
-        Operation::AdaGroupNorm(norm) => Some(norm.num_groups),
-        Operation::MaskedGroupNorm(norm) => Some(norm.num_groups),
-        Operation::BatchGroupNorm(norm) => Some(norm.num_groups),
-        Operation::EvoNormS0(norm) => Some(norm.num_groups),
-        Operation::EvoNormS1(norm) => Some(norm.num_groups),
-        Operation::EvoNormS2(norm) => Some(norm.num_groups),
-        _ => None,
-    };
+    let num_groups = field(operation, "num_groups").and_then(|number| number.as_u64());
     match num_groups {
         Some(num_groups) if axis == 1 => {
+            let num_groups = num_groups as usize;
             let each = size / num_groups;
             let groups = shuffled(num_groups);
             groups.into_iter().flat_map(|group| shuffled(each).into_iter().map(move |c| group * each + c)).collect()

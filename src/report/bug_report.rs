@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::failure::Account;
 use super::github::inline;
-use super::{Report, count, decimal, hexadecimal, multiple};
+use super::{Group, Report, count, decimal, hexadecimal, multiple};
 use crate::conformance::title;
 
 /// The report on the first `limit` kinds of failure, the most frequent first; `None` where nothing failed.
@@ -28,13 +28,15 @@ pub fn bug_report(report: &Report, limit: usize) -> Option<String> {
             env!("CARGO_PKG_VERSION")
         ),
     ];
-    blocks.extend(asked.iter().take(limit).map(|group| section(&Account::new(report, group))));
+    blocks.extend(asked.iter().take(limit).map(|group| section(report, group)));
     let hidden = asked.len().saturating_sub(limit);
     blocks.extend((hidden > 0).then(|| format!("{} of failure not shown.", count(hidden, "more kind"))));
     Some(blocks.join("\n\n") + "\n")
 }
 
-fn section(account: &Account<'_>) -> String {
+fn section(report: &Report, group: &Group) -> String {
+    let account = Account::new(report, group);
+    let file = report.verdicts[group.members[0]].replay.as_deref();
     let mut parts = vec![format!("## {}", inline(&account.wrong))];
     parts.push(format!("{}\n\n{}", inline(&account.meaning), inline(&account.effect)));
     parts.extend(account.call.as_ref().map(|call| format!("**Call**: {}", inline(call))));
@@ -60,9 +62,7 @@ fn section(account: &Account<'_>) -> String {
     parts
         .extend(account.numpy.as_ref().map(|snippet| format!("What is true, in Python:\n\n```python\n{snippet}\n```")));
     parts.extend(account.replay.as_ref().map(|replay| format!("The layer again:\n\n```sh\n{replay}\n```")));
-    parts.extend(
-        account.file.map(|path| format!("What to ask and what is true, in Rust:\n\n```rust\n{}\n```", rust(path))),
-    );
+    parts.extend(file.map(|path| format!("What to ask and what is true, in Rust:\n\n```rust\n{}\n```", rust(path))));
     parts.join("\n\n")
 }
 

@@ -65,9 +65,6 @@ pub(super) struct Account<'a> {
     pub message: Option<String>,
     /// The planted bug that gives the same answer.
     pub nearest: Option<&'static Bug>,
-    /// The file that replays it.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "the program's bug reports alone read it"))]
-    pub file: Option<&'a Path>,
     /// The command that runs it again.
     pub replay: Option<String>,
     /// A snippet that computes the worst element.
@@ -107,7 +104,6 @@ impl<'a> Account<'a> {
             worst: deciding.worst.as_ref().filter(|_| shown.is_some()),
             message: shown.is_some().then(|| deciding.message.clone()),
             nearest: bug(deciding),
-            file: verdict.replay.as_deref(),
             replay: verdict
                 .replay
                 .as_ref()

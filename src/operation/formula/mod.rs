@@ -9,7 +9,8 @@ use self::tape::{Tape, Taped};
 use super::normalization::{check_dtypes, check_vectors, factor};
 use super::values::{at, channels_first, kept};
 use super::{
-    Call, Description, Given, Mode, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Rule, Source, Updates,
+    Call, Description, Given, Mode, Output, Outputs, Partition, Plan, Refusal, RefusalKind, Rule, Signature, Source,
+    Updates,
 };
 use crate::arithmetic::{Arithmetic, EpsPlace, Factor, Group, Real};
 use crate::tensor::Tensors;
@@ -17,14 +18,14 @@ use crate::tensor::Tensors;
 /// A norm as a formula.
 pub(super) trait Formula {
     /// The outputs, the first of the plan's first, then the state.
-    fn outputs<E: Engine>(&self, engine: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>>;
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>>;
 }
 
 /// A tensor of an answer: its name, its shape and its elements.
 pub(super) type Named<R> = (&'static str, Vec<usize>, Vec<R>);
 
 /// What a formula is evaluated with.
-pub(super) trait Engine {
+pub(super) trait Evaluator {
     /// The numbers.
     type Real: Real;
 
@@ -70,8 +71,8 @@ pub(super) fn backward<A: Arithmetic>(
     };
     let leaves: Vec<(&str, Vec<Taped<'_, A::Real>>)> =
         differentiable.iter().filter(|name| tensors.contains_key(**name)).map(of_tensor).collect();
-    let engine = Differentiated { direct: Direct { arithmetic, tensors }, tape: &tape, leaves: &leaves };
-    let outputs = formula.outputs(&engine, plan, rule);
+    let evaluator = Differentiated { direct: Direct { arithmetic, tensors }, tape: &tape, leaves: &leaves };
+    let outputs = formula.outputs(&evaluator, plan, rule);
     let seeds = outputs.iter().flat_map(|(name, _, values)| {
         let seeds = kept(arithmetic, tensors, &format!("grad_output.{name}"));
         seeds.into_iter().zip(values.iter().copied())
@@ -106,37 +107,53 @@ macro_rules! by_formula {
 }
 pub(super) use by_formula;
 
-/// What a formula's layer has besides its input.
-pub(super) struct Layer<'a> {
-    /// The tensors of the input's type.
-    pub tensors: &'a [&'a str],
-    /// Those of them that have an element for each channel.
-    pub vectors: &'a [&'a str],
-    /// Added to a variance.
-    pub eps: f64,
-    /// The weight of the new value in the running statistics.
-    pub momentum: Option<f64>,
-    /// A running statistic: where it is sent, evaluation normalizes with it.
-    pub running: Option<&'a str>,
+/// The plan of a formula's layer: what goes in, and what moves.
+pub(super) struct Layer {
+    signature: Signature,
+    others: &'static [&'static str],
+    eps: f64,
+    running: Option<(&'static str, f64)>,
 }
 
-impl Layer<'_> {
+impl Layer {
+    /// A layer that adds `eps` to a variance. Each of its tensors but the input has an element for each channel.
+    pub fn of(signature: Signature, eps: f64) -> Layer {
+        Layer { signature, others: &[], eps, running: None }
+    }
+
+    /// The same, but for the shapes of `others`, which the layer checks itself.
+    pub fn but(self, others: &'static [&'static str]) -> Layer {
+        Layer { others, ..self }
+    }
+
+    /// With the running statistic `name`: where it is sent, training moves it by `momentum`, the weight of the new value,
+    /// and evaluation normalizes with it.
+    pub fn moving(self, name: &'static str, momentum: f64) -> Layer {
+        Layer { running: Some((name, momentum)), ..self }
+    }
+
     /// The plan for an input [N, C, *] of at least one value.
+    ///
+    /// # Errors
+    /// If the input has a rank below 2 or no values, or a tensor has another type or shape than the layer takes.
     pub fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refusal> {
         let [batch, channels, length] = channels_first(call, 2..=usize::MAX, "rank 2 or more")?;
-        check_dtypes(call.tensors, self.tensors)?;
-        check_vectors(call.tensors, self.vectors, channels)?;
+        let Signature { required, optional, .. } = self.signature;
+        let tensors: Vec<&str> = required.iter().chain(optional).copied().filter(|&name| name != "input").collect();
+        check_dtypes(call.tensors, &tensors)?;
+        let vectors: Vec<&str> = tensors.into_iter().filter(|name| !self.others.contains(name)).collect();
+        check_vectors(call.tensors, &vectors, channels)?;
         if batch * channels * length == 0 {
             return Err(Refusal::new(RefusalKind::Empty, "no values; expected at least one"));
         }
-        let running = self.running.is_some_and(|name| call.has(name));
-        let train = call.mode == Mode::Train;
+        let momentum = self.running.filter(|(name, _)| call.has(name)).map(|(_, momentum)| momentum);
+        let (train, running) = (call.mode == Mode::Train, momentum.is_some());
         let stored = running && !train && !rule.batch_statistics_in_eval;
         let moves = running && train && rule.updates != Updates::Never;
         Ok(Plan {
             centred: true,
             source: if stored { Source::Stored } else { Source::Input },
-            update: if moves { factor(self.momentum, None, rule) } else { None },
+            update: if moves { factor(momentum, None, rule) } else { None },
             running,
             ..Plan::of_norms(Partition::channels(batch, channels, length), &call.tensors["input"].shape, self.eps)
         })
@@ -156,9 +173,9 @@ pub(super) fn instance(plan: &Plan, sample: usize, channel: usize) -> Vec<usize>
 }
 
 /// σ of a variance.
-pub(super) fn sigma<E: Engine>(engine: &E, variance: E::Real, plan: &Plan, rule: &Rule) -> E::Real {
+pub(super) fn sigma<E: Evaluator>(evaluator: &E, variance: E::Real, plan: &Plan, rule: &Rule) -> E::Real {
     let scale = rule.scale(plan.eps);
-    let eps = engine.parameter(scale.eps);
+    let eps = evaluator.parameter(scale.eps);
     match scale.eps_place {
         EpsPlace::InsideRoot => (variance + eps).sqrt(),
         EpsPlace::OutsideRoot => variance.sqrt() + eps,
@@ -167,9 +184,9 @@ pub(super) fn sigma<E: Engine>(engine: &E, variance: E::Real, plan: &Plan, rule:
 }
 
 /// The output w_c·y + b_c, in the plan's shape; either may be absent.
-pub(super) fn affine<E: Engine>(engine: &E, plan: &Plan, y: Vec<E::Real>) -> Named<E::Real> {
+pub(super) fn affine<E: Evaluator>(evaluator: &E, plan: &Plan, y: Vec<E::Real>) -> Named<E::Real> {
     let [_, channels, length] = sizes(plan);
-    let (weight, bias) = (engine.tensor("weight"), engine.tensor("bias"));
+    let (weight, bias) = (evaluator.tensor("weight"), evaluator.tensor("bias"));
     let element = |(position, y): (usize, E::Real)| {
         let channel = position / length % channels;
         let y = if weight.is_empty() { y } else { y * weight[channel] };
@@ -180,16 +197,16 @@ pub(super) fn affine<E: Engine>(engine: &E, plan: &Plan, y: Vec<E::Real>) -> Nam
 }
 
 /// The state `name` after the call, where the plan moves it to `new`.
-pub(super) fn moved<E: Engine>(
-    engine: &E,
+pub(super) fn moved<E: Evaluator>(
+    evaluator: &E,
     plan: &Plan,
     name: &'static str,
     new: impl Fn(usize) -> E::Real,
 ) -> Named<E::Real> {
-    let mut values = engine.tensor(name);
+    let mut values = evaluator.tensor(name);
     if let Some(factor) = plan.update {
         for (index, value) in values.iter_mut().enumerate() {
-            *value = engine.mix(*value, new(index), factor);
+            *value = evaluator.mix(*value, new(index), factor);
         }
     }
     (name, vec![values.len()], values)
@@ -201,7 +218,7 @@ struct Direct<'a, A: Arithmetic> {
     tensors: &'a Tensors<Vec<A::Input>>,
 }
 
-impl<A: Arithmetic> Engine for Direct<'_, A> {
+impl<A: Arithmetic> Evaluator for Direct<'_, A> {
     type Real = A::Real;
 
     fn tensor(&self, name: &str) -> Vec<A::Real> {
@@ -235,7 +252,7 @@ impl<'t, A: Arithmetic> Differentiated<'t, '_, A> {
     }
 }
 
-impl<'t, A: Arithmetic> Engine for Differentiated<'t, '_, A> {
+impl<'t, A: Arithmetic> Evaluator for Differentiated<'t, '_, A> {
     type Real = Taped<'t, A::Real>;
 
     fn tensor(&self, name: &str) -> Vec<Taped<'t, A::Real>> {

@@ -4,7 +4,9 @@ use super::Bug;
 use super::operations::{ACTIVATED, CONDITIONED, EVOLVED_OF_BATCH, MASKED, RESPONSE};
 use crate::arithmetic::RunningQuantity;
 use crate::case::Flag;
-use crate::operation::{BATCH, BesselCount, FoldingRule, IterationRule, MaskRule, NormRule, Updates, WindowRule};
+use crate::operation::{
+    BATCH, BesselCount, FoldingRule, IterationRule, MaskRule, NormRule, OnlineRule, Updates, WindowRule,
+};
 
 pub(super) const BUGS: [Bug; 33] = [
     Bug {
@@ -237,7 +239,7 @@ pub(super) const BUGS: [Bug; 33] = [
         sentence: "its running variance leaves out the spread of the samples' means",
         source: "",
         operations: &["online_norm"],
-        edit: |recipe| recipe.rule.running_biased = true,
+        edit: |recipe| recipe.rule.online = OnlineRule::WithoutSpread,
     },
     Bug {
         name: "control_dropped",
@@ -245,7 +247,7 @@ pub(super) const BUGS: [Bug; 33] = [
         sentence: "it leaves out what keeps outputs or gradients in check: layer scaling, the error along the output",
         source: "",
         operations: &["online_norm", "online_norm_backward"],
-        edit: |recipe| recipe.rule.inactive = true,
+        edit: |recipe| recipe.rule.online = OnlineRule::WithoutControl,
     },
     Bug {
         name: "errors_forgotten",
