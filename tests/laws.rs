@@ -56,7 +56,7 @@ fn correct_variants_never_leave_their_law() {
 
 /// The same in 10⁴ small cases of each operation: a minute's work, which `.ci/run` does.
 #[test]
-#[ignore = "a minute; .ci/run has it"]
+#[ignore = "most of a minute; .ci/run has it"]
 fn correct_variants_never_leave_their_law_in_ten_thousand_cases() {
     assert_no_violation(steps_of(2500, 250, 2));
 }

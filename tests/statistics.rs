@@ -6,6 +6,7 @@ use normative::judge::Outcome;
 use normative::property::statistic::{FALSE_ALARM, MISS, SEED, STATISTICS, check, false_alarms, p_values};
 use normative::subject::planted::Bug;
 use normative::subject::{Builtin, Pool, Subject};
+use rayon::prelude::*;
 
 fn pool(name: &str) -> Pool<'static> {
     let subject = || Box::new(Builtin::new(name).expect("a compiled-in subject")) as Box<dyn Subject>;
@@ -39,7 +40,7 @@ fn each_statistic_sees_its_planted_bugs() {
             bugs.entry(bug).or_default().extend(names);
         }
     }
-    for (bug, names) in bugs {
+    bugs.par_iter().for_each(|(&bug, names)| {
         for seed in [SEED, 1] {
             let seen = check(&mut pool(bug), seed, &|name| names.iter().any(|other| other == name));
             assert_eq!(seen.len(), names.len());
@@ -48,7 +49,7 @@ fn each_statistic_sees_its_planted_bugs() {
                 assert!(!verdict.message.is_empty() && !exhibit.1.is_empty() && !verdict.flags.is_empty());
             }
         }
-    }
+    });
 }
 
 /// p-values of a correct program: at a level of 0.05, no more than chance explains. They are from exact distributions or

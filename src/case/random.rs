@@ -90,8 +90,7 @@ fn sketched(values: &mut Values, name: &str, dtype: DataType, groups: usize) -> 
             }
             let shape = part.shape(sizes);
             // What is inside an activation stays where its tail is no subnormal.
-            let inside =
-                part.name == "v" || part.name.ends_with("_logits") || part.name == "shift" && name == "dynamic_erf";
+            let inside = part.name == "v" || part.name == "shift" && name == "dynamic_erf";
             let role = if inside { &Role::Slope } else { &part.role };
             let tensor = Tensor::rounded(dtype, &shape, filled(values, role, shape.iter().product(), dtype));
             tensors.insert(part.name.to_owned(), tensor);
@@ -140,6 +139,8 @@ fn filled(values: &mut Values, role: &Role, count: usize, dtype: DataType) -> Ve
         Role::Variance => (0..count).map(|_| 0.25 + values.uniform()).collect(),
         Role::Mask => (0..count).map(|_| if values.below(4) == 0 { 0.0 } else { 1.0 }).collect(),
         Role::Slope => (0..count).map(|_| 0.25 + values.uniform()).collect(),
+        // Equal weights, or hardly more than one of them.
+        Role::Logit => (0..count).map(|_| values.pick(&[-16.0, -1.0, 0.0, 1.0, 16.0])).collect(),
     }
 }
 

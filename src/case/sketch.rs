@@ -66,6 +66,8 @@ pub(crate) enum Role {
     Mask,
     /// A positive factor of the input.
     Slope,
+    /// e to it, among others, is a weight.
+    Logit,
 }
 
 impl Part {
@@ -269,7 +271,7 @@ fn research(
     values: &mut Values,
 ) -> Option<Sketch> {
     use Along::{Channels as C, Of, Positions as L, Samples as N};
-    use Role::{Bias, Like, Mean, Offset, Slope, Variance, Weight};
+    use Role::{Bias, Like, Logit, Mean, Offset, Slope, Variance, Weight};
     // Those that have statistics to train.
     let trained: &[(&'static str, &[Along], Role)] = match name {
         "online_norm" | "switchable_norm" | "batch_instance_norm" | "batch_channel_norm" => {
@@ -317,8 +319,8 @@ fn research(
         "moving_average_batch_norm" => Operation::MovingAverageBatchNorm(MovingAverageBatchNorm { eps, momentum }),
         "power_norm" => Operation::PowerNorm(PowerNorm { eps, momentum, warmup: values.below(2) == 0 }),
         "switchable_norm" => {
-            sketch.must("mean_logits", &[Of(3)], Bias);
-            sketch.must("var_logits", &[Of(3)], Bias);
+            sketch.must("mean_logits", &[Of(3)], Logit);
+            sketch.must("var_logits", &[Of(3)], Logit);
             Operation::SwitchableNorm(SwitchableNorm { eps, momentum })
         }
         "batch_instance_norm" => {

@@ -98,7 +98,7 @@ impl Setting {
             let mut few = |choices: &[f64]| (0..count).map(|_| self.values.pick(choices)).collect::<Vec<f64>>();
             let values = match part.role {
                 Role::Weight | Role::Offset => few(&[0.5, 1.5, 2.0, 3.0, -1.0, -0.75]),
-                Role::Bias => vec![0.0; count],
+                Role::Bias | Role::Logit => vec![0.0; count],
                 Role::Mean => few(&[0.0, 1.0, -2.0, 3.0]),
                 Role::Variance => few(&[0.5, 1.0, 4.0]),
                 Role::Slope => few(&[0.25, 0.5, 1.5]),

@@ -248,7 +248,7 @@ fn filled(role: Role, values: &mut Values, count: usize) -> Vec<f64> {
         Role::Input | Role::Like => values.normals(count, 0.25, 1.0),
         Role::Weight => (0..count).map(|_| values.sign() * (0.5 + values.uniform())).collect(),
         Role::Offset => values.normals(count, 0.0, 0.25),
-        Role::Bias => values.normals(count, 0.0, 0.25),
+        Role::Bias | Role::Logit => values.normals(count, 0.0, 0.25),
         Role::Mean => values.normals(count, 0.0, 0.5),
         Role::Variance => (0..count).map(|_| 0.5 + values.uniform()).collect(),
         // Of two neighbours at least one is kept.
