@@ -72,12 +72,14 @@ impl Formula for OnlineNorm {
         let mut y = evaluator.tensor("input");
         let (mut means, mut variances) = (evaluator.tensor("running_mean"), evaluator.tensor("running_var"));
         let [batch, channels, _] = sizes(plan);
+        let before = (rule.online == OnlineRule::OncePerBatch).then(|| (means.clone(), variances.clone()));
         for sample in 0..batch {
             for channel in 0..channels {
                 let positions = instance(plan, sample, channel);
-                let divisor = sigma(evaluator, variances[channel], plan, rule);
+                let (seen_means, seen_variances) = before.as_ref().map_or((&means, &variances), |(m, v)| (m, v));
+                let (seen, divisor) = (seen_means[channel], sigma(evaluator, seen_variances[channel], plan, rule));
                 for &position in &positions {
-                    y[position] = y[position].deviation(means[channel]) / divisor;
+                    y[position] = y[position].deviation(seen) / divisor;
                 }
                 let Some(factor) = plan.update else { continue };
                 let (mean, variance) = evaluator.moments("input", &positions, true, 0);
@@ -142,18 +144,21 @@ impl Formula for OnlineNormBackward {
         let [batch, channels, length] = sizes(plan);
         let (momentum, count) = (evaluator.parameter(self.momentum), E::Real::constant(length as f64));
         let average = |terms: Vec<E::Real>| E::Real::sum(terms.into_iter()) / count;
+        let before = (rule.online == OnlineRule::OncePerBatch).then(|| (along.clone(), mean.clone()));
         for sample in 0..batch {
             for channel in 0..channels {
                 let positions = instance(plan, sample, channel);
+                let (seen_along, seen_mean) = before.as_ref().map_or((&along, &mean), |(a, m)| (a, m));
+                let (seen_along, seen_mean) = (seen_along[channel], seen_mean[channel]);
                 if rule.online != OnlineRule::WithoutControl {
                     for &position in &positions {
-                        d[position] = d[position] - momentum * along[channel] * y[position];
+                        d[position] = d[position] - momentum * seen_along * y[position];
                     }
                 }
                 let error = average(positions.iter().map(|&position| d[position] * y[position]).collect());
                 for &position in &positions {
                     let through = d[position] / sigma[sample * channels + channel];
-                    d[position] = through - momentum * mean[channel];
+                    d[position] = through - momentum * seen_mean;
                 }
                 if rule.updates != Updates::Never {
                     along[channel] = along[channel] + error;

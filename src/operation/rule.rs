@@ -73,7 +73,7 @@ pub struct Rule {
     pub iteration: IterationRule,
     /// How a batch norm is folded into a convolution.
     pub folding: FoldingRule,
-    /// What online norm leaves out.
+    /// What online norm does otherwise.
     pub online: OnlineRule,
     /// Every sample is given the first one's conditions.
     pub first_condition: bool,
@@ -356,16 +356,18 @@ pub enum FoldingRule {
     BiasUnscaled,
 }
 
-/// What online norm leaves out.
+/// What online norm does otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnlineRule {
     /// Nothing.
     #[default]
     AsDefined,
-    /// The spread of the samples' means, in the running variance.
+    /// The running variance leaves out the spread of the samples' means.
     WithoutSpread,
-    /// What keeps outputs or gradients in check: layer scaling, the error along the output.
+    /// What keeps outputs or gradients in check is left out: layer scaling, the error along the output.
     WithoutControl,
+    /// Every sample of a batch meets the statistics, or the errors, from before the batch.
+    OncePerBatch,
 }
 
 impl MomentumSense {

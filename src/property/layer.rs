@@ -197,7 +197,7 @@ fn alike(left: Step, right: Step, factor: Truth, to: impl Fn(usize) -> usize + S
     }))
 }
 
-fn equal(finding: &mut Finding, asked: &Asked<'_>, index: usize, one: Truth, other: Truth, name: &str) {
+pub(super) fn equal(finding: &mut Finding, asked: &Asked<'_>, index: usize, one: Truth, other: Truth, name: &str) {
     finding.zero((0, 0), one - other, || {
         format!("{} is {:e}; by {name} it is {:e}", place(asked, index), one.value.hi, other.value.hi)
     });
@@ -209,7 +209,7 @@ fn number(step: &Step, name: &str) -> f64 {
     json.get(name).and_then(serde_json::Value::as_f64).unwrap_or(0.0)
 }
 
-fn shape(step: &Step) -> Vec<usize> {
+pub(super) fn shape(step: &Step) -> Vec<usize> {
     step.tensors["input"].shape().to_vec()
 }
 

@@ -15,6 +15,7 @@ mod layer;
 pub mod matrix;
 mod moments;
 mod norms;
+mod online;
 mod promise;
 mod refusal;
 mod repeat;
@@ -78,12 +79,13 @@ const PERMUTING: Scope = Scope::Promising(|it| !it.permutes.is_empty());
 
 /// Every property.
 pub fn properties() -> impl Iterator<Item = &'static Property> {
-    let families: [&[Property]; 10] = [
+    let families: [&[Property]; 11] = [
         symmetry::PROPERTIES,
         moments::PROPERTIES,
         norms::PROPERTIES,
         identity::PROPERTIES,
         layer::PROPERTIES,
+        online::PROPERTIES,
         refusal::PROPERTIES,
         gradient::PROPERTIES,
         repeat::PROPERTIES,

@@ -8,7 +8,7 @@ use crate::operation::{
     BATCH, BesselCount, FoldingRule, IterationRule, MaskRule, NormRule, OnlineRule, Updates, WindowRule,
 };
 
-pub(super) const BUGS: [Bug; 33] = [
+pub(super) const BUGS: [Bug; 34] = [
     Bug {
         name: "local_bessel",
         flag: Flag::WorkerCount,
@@ -248,6 +248,14 @@ pub(super) const BUGS: [Bug; 33] = [
         source: "",
         operations: &["online_norm", "online_norm_backward"],
         edit: |recipe| recipe.rule.online = OnlineRule::WithoutControl,
+    },
+    Bug {
+        name: "once_per_batch",
+        flag: Flag::StateUpdate,
+        sentence: "every sample of a batch meets the statistics, or the errors, from before the batch",
+        source: "",
+        operations: &["online_norm", "online_norm_backward"],
+        edit: |recipe| recipe.rule.online = OnlineRule::OncePerBatch,
     },
     Bug {
         name: "errors_forgotten",

@@ -1,0 +1,57 @@
+//! Online normalization: how the samples are batched does not matter, since each meets the state that the one before left.
+//!
+//! ```text
+//! online_norm(x₁ … x_N; s₀) = online_norm(x_k; s_{k−1}) for k = 1 … N, and the state is s_N      (Chiley et al. 2019, section 3)
+//! ```
+
+use super::layer::{equal, shape};
+use super::setting::Setting;
+use super::symmetry::output_of;
+use super::trial::Trial;
+use super::{Property, Scope};
+use crate::case::{Flag, Step};
+
+pub(super) const PROPERTIES: &[Property] = &[Property {
+    name: "one-by-one",
+    sentence: "a batch of N samples is N batches of one",
+    law: "f(x₁ … x_N; s₀) = f(x_k; s_{k−1}) for k = 1 … N, and the state is s_N",
+    source: "Chiley et al. 2019, section 3",
+    flags: &[Flag::StateUpdate],
+    scope: Scope::Of(&["online_norm", "online_norm_backward"]),
+    trial: one_by_one,
+}];
+
+fn one_by_one(setting: &mut Setting) -> Option<Trial> {
+    let whole = setting.step();
+    let samples = (0..shape(&whole)[0]).map(|sample| alone(setting, &whole, sample)).collect();
+    Some(Trial::chained(vec![vec![whole], samples], |answers, finding| {
+        let (whole, samples) = (answers.call(0), &answers.chains[1]);
+        let outputs = samples.iter().flat_map(|sample| sample.balls(output_of(sample.step)));
+        for (index, (one, other)) in whole.balls(output_of(whole.step)).into_iter().zip(outputs).enumerate() {
+            equal(finding, whole, index, one, other, "one sample at a time");
+        }
+        let Some(last) = samples.last() else { return };
+        for name in whole.step.operation.signature().state {
+            for (channel, (one, other)) in whole.balls(name).into_iter().zip(last.balls(name)).enumerate() {
+                finding.zero((0, 0), one - other, || {
+                    let (is, expected) = (one.value.hi, other.value.hi);
+                    format!("{name}[{channel}] is {is:e}; by one sample at a time it is {expected:e}")
+                });
+            }
+        }
+    }))
+}
+
+/// The call with one of its samples.
+fn alone(setting: &Setting, whole: &Step, sample: usize) -> Step {
+    let mut step = whole.clone();
+    for name in ["input", "normalized", "sigma"] {
+        let Some(tensor) = whole.tensors.get(name) else { continue };
+        let mut shape = tensor.shape().to_vec();
+        let length = tensor.len() / shape[0];
+        shape[0] = 1;
+        let values = tensor.widened()[sample * length..][..length].to_vec();
+        step.tensors.insert(name.to_owned(), setting.tensor(&shape, values));
+    }
+    step
+}
