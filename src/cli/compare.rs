@@ -97,19 +97,22 @@ fn text(who: &str, found: &[(String, Vec<Compared>)], errors: usize) -> String {
         "unanswered",
         "values",
         "other bits",
-        "units apart",
+        "by one unit",
     ];
     let mut rows = Rows { header, cells: Vec::new() };
     let (mut equal, mut differing) = (0, 0);
     for (name, compared) in found {
         let mut name = Some(name.clone());
-        for (operation, of) in counted(compared) {
+        let mut counts = counted(compared);
+        // A subject that claims one operation is not shown all others.
+        if counts.values().any(|of| of.unanswered < of.cases) {
+            counts.retain(|_, of| of.unanswered < of.cases);
+        }
+        for (operation, of) in counts {
             (equal, differing) = (equal + of.equal, differing + of.differing);
-            let units = if of.units == u64::MAX { "∞".to_owned() } else { of.units.to_string() };
-            let counts = [of.cases, of.equal, of.differing, of.unanswered, of.values, of.other_values];
-            let counts = counts.iter().map(usize::to_string);
-            let cells = [name.take().unwrap_or_default(), operation.to_owned()].into_iter().chain(counts);
-            rows.cells.push(cells.chain([units]).collect());
+            let counts = [of.cases, of.equal, of.differing, of.unanswered, of.values, of.other_values, of.neighbours];
+            let cells = [name.take().unwrap_or_default(), operation.to_owned()].into_iter();
+            rows.cells.push(cells.chain(counts.iter().map(usize::to_string)).collect());
         }
     }
     let mut lines = vec![table(&rows)];
@@ -135,9 +138,9 @@ fn as_json(who: &str, found: &[(String, Vec<Compared>)]) -> serde_json::Value {
             Sameness::Differing(difference) => ("differing", Some(difference.first.clone())),
             Sameness::Unanswered(why) => ("unanswered", Some(why.clone())),
         };
-        let (other, units) = match &compared.outcome {
-            Sameness::Differing(difference) => (difference.values, Some(difference.units)),
-            _ => (0, None),
+        let (other, neighbours) = match &compared.outcome {
+            Sameness::Differing(difference) => (difference.values, difference.neighbours),
+            _ => (0, 0),
         };
         json!({
             "case": compared.case,
@@ -146,7 +149,7 @@ fn as_json(who: &str, found: &[(String, Vec<Compared>)]) -> serde_json::Value {
             "message": why,
             "values": compared.values,
             "other_values": other,
-            "units": units.filter(|units| *units < u64::MAX),
+            "neighbours": neighbours,
         })
     };
     let recordings = found

@@ -41,8 +41,8 @@ pub struct Difference {
     pub first: String,
     /// Values that differ.
     pub values: usize,
-    /// The largest difference, in units in the last place: representable values that one is apart from the other.
-    pub units: u64,
+    /// Those of them that are neighbours: one unit in the last place apart.
+    pub neighbours: usize,
 }
 
 /// The comparisons of an operation, counted.
@@ -60,8 +60,8 @@ pub struct Counted {
     pub values: usize,
     /// Values with other bits.
     pub other_values: usize,
-    /// The largest difference, in units in the last place.
-    pub units: u64,
+    /// Those of them that are neighbours: one unit in the last place apart.
+    pub neighbours: usize,
 }
 
 /// Asks a pool what was recorded, and compares its answers with the recorded ones. In a sequence each step gets the state that the
@@ -85,7 +85,7 @@ pub fn counted(compared: &[Compared]) -> BTreeMap<&'static str, Counted> {
             Sameness::Differing(difference) => {
                 count.differing += 1;
                 count.other_values += difference.values;
-                count.units = count.units.max(difference.units);
+                count.neighbours += difference.neighbours;
             }
         }
     }
@@ -101,12 +101,15 @@ fn compared(recorded: &RecordedCase, run: &CaseRun) -> Compared {
     };
     let mut values = 0;
     let mut difference: Option<Difference> = None;
-    let mut differs = |first: String, values: usize, units: u64| {
-        let found = difference.get_or_insert(Difference { first, values: 0, units: 0 });
-        found.values += values;
-        found.units = found.units.max(units);
+    let mut differs = |first: String, apart: &[(usize, u64)]| {
+        let found = difference.get_or_insert(Difference { first, values: 0, neighbours: 0 });
+        found.values += apart.len();
+        found.neighbours += apart.iter().filter(|(_, units)| *units == 1).count();
     };
     for (step, expected) in recorded.answers.iter().enumerate() {
+        if let Answer::Unsupported(why) = expected {
+            return unanswered(format!("when it was recorded: {why}"));
+        }
         let actual = match run.steps.get(step) {
             Some((_, Ok(Answer::Unsupported(why)))) => return unanswered(why.clone()),
             Some((_, Ok(answer))) => answer,
@@ -115,10 +118,10 @@ fn compared(recorded: &RecordedCase, run: &CaseRun) -> Compared {
         };
         match (expected, actual) {
             (Answer::Tensors(_), Answer::Refused { refusal, .. }) => {
-                differs(format!("step {step}: answered, and now {refusal}"), 0, u64::MAX);
+                differs(format!("step {step}: answered, and now {refusal}"), &[]);
             }
             (Answer::Refused { refusal, .. }, Answer::Tensors(_)) => {
-                differs(format!("step {step}: {refusal}, and now answered"), 0, u64::MAX);
+                differs(format!("step {step}: {refusal}, and now answered"), &[]);
             }
             _ => {}
         }
@@ -127,13 +130,9 @@ fn compared(recorded: &RecordedCase, run: &CaseRun) -> Compared {
             let Some(actual) = actual.get(name).filter(|actual| actual.shape() == expected.shape()) else { continue };
             values += expected.len();
             let apart: Vec<(usize, u64)> = distances(expected, actual).filter(|(_, units)| *units > 0).collect();
-            if let (Some((index, _)), Some(units)) = (apart.first(), apart.iter().map(|(_, units)| *units).max()) {
+            if let Some((index, _)) = apart.first() {
                 let (was, is) = (expected.get(*index), actual.get(*index));
-                differs(
-                    format!("step {step}, {name}[{index}]: {was:e} was recorded, now it is {is:e}"),
-                    apart.len(),
-                    units,
-                );
+                differs(format!("step {step}, {name}[{index}]: {was:e} was recorded, now it is {is:e}"), &apart);
             }
         }
     }

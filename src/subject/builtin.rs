@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cuda_order::{self, CudaOrder, Device};
+use super::cuda_order::{self, Device};
 use super::planted::{BUGS, Bug, Half, Recipe, variants};
 use super::{Fault, Hello, Subject};
 use crate::arithmetic::{Accumulator, DataType, Format, Machine, Program, VarianceMethod};
@@ -28,8 +28,8 @@ pub struct Builtin {
 #[derive(Clone, Debug)]
 enum Compiled {
     Reference,
-    Recipe(Box<Recipe>),
-    CudaOrder(CudaOrder),
+    Recipe(Recipe),
+    CudaOrder(Device),
 }
 
 impl Builtin {
@@ -45,13 +45,12 @@ impl Builtin {
         let program = if name == "reference" {
             Compiled::Reference
         } else if let Some((_, unfused, _)) = EMULATIONS.into_iter().find(|(emulation, ..)| *emulation == name) {
-            let order = CudaOrder::new(Device { unfused, ..Device::default() });
-            return Some(Builtin { hello: order.hello().clone(), program: Compiled::CudaOrder(order) });
+            let device = Device { unfused, ..Device::default() };
+            return Some(Builtin { hello: cuda_order::hello(&device), program: Compiled::CudaOrder(device) });
         } else if let Some(bug) = Bug::from_name(name) {
-            Compiled::Recipe(Box::new(bug.recipe()))
+            Compiled::Recipe(bug.recipe())
         } else {
-            let variant = variants().into_iter().find(|variant| variant.name == name)?;
-            Compiled::Recipe(Box::new(variant.recipe))
+            Compiled::Recipe(variants().into_iter().find(|variant| variant.name == name)?.recipe)
         };
         Some(Builtin { hello: hello(name), program })
     }
@@ -72,11 +71,11 @@ impl Subject for Builtin {
     }
 
     fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
-        match &mut self.program {
-            Compiled::Recipe(recipe) => Ok(answer(&request.call, recipe)),
-            Compiled::Reference => Ok(rounded(&Expected::of(&request.call))),
-            Compiled::CudaOrder(order) => order.answer(request),
-        }
+        Ok(match &self.program {
+            Compiled::Reference => rounded(&Expected::of(&request.call)),
+            Compiled::Recipe(recipe) => answer(&request.call, recipe),
+            Compiled::CudaOrder(device) => cuda_order::answer(&self.hello, device, &request.call),
+        })
     }
 }
 

@@ -64,16 +64,14 @@ impl Subject for CudaOrder {
     }
 
     fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
-        Ok(answer(&self.device, &request.call))
+        Ok(answer(&self.hello, &self.device, &request.call))
     }
 }
 
-fn answer(device: &Device, step: &Step) -> Answer {
-    if step.tensors["input"].dtype() == DataType::F64 {
-        return Answer::Unsupported("the kernels for F64 are not emulated".to_owned());
-    }
-    if step.double_backward {
-        return Answer::Unsupported("gradients of gradients are compositions of other kernels".to_owned());
+/// What the kernels make of a call, if `hello` claims it.
+pub(super) fn answer(hello: &Hello, device: &Device, step: &Step) -> Answer {
+    if let Some(lacking) = hello.lacks(step) {
+        return Answer::Unsupported(lacking.to_string());
     }
     let descriptions = step.descriptions();
     let call =
@@ -94,7 +92,8 @@ fn answer(device: &Device, step: &Step) -> Answer {
     Answer::Tensors(tensors)
 }
 
-fn hello(device: &Device) -> Hello {
+/// What the emulation says of itself.
+pub(super) fn hello(device: &Device) -> Hello {
     let details = [
         ("provenance", "emulated"),
         ("kernels", "PyTorch 2.15's for CUDA, native ones, in their order of operations; no GPU and no code of theirs"),

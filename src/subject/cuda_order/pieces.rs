@@ -53,12 +53,13 @@ pub const PIECES: &[Piece] = &[
     ),
     piece(BATCH, "contiguous: statistics, transform, gradients in training", Certainty::BitEqual, SASS),
     piece(&["batch_norm"], "running statistics", Certainty::BitEqual, SASS),
-    piece(BATCH, "evaluation, and its gradients", Certainty::BitEqual, SASS),
+    piece(BATCH, "evaluation: output", Certainty::BitEqual, SASS),
+    piece(&["batch_norm"], "contiguous, evaluation: gradients", Certainty::BitEqual, SASS),
     piece(
-        &["batch_norm"],
-        "evaluation without weight and bias: gradient",
+        BATCH,
+        "evaluation: gradients without weight and bias, channels last, or of instance norm",
         Certainty::Read,
-        "element-wise, in PyTorch's source",
+        "PyTorch's source",
     ),
     piece(&["batch_norm"], "channels last, and one position a channel", Certainty::BitEqual, SASS),
     piece(
