@@ -1,5 +1,5 @@
-//! The emulation of CUDA's kernels has the bits of their simulated machine code, and the control has not; it is conformant in
-//! every data type that it claims; and docs/gpu.md says so.
+//! The emulation of CUDA's kernels has the bits of their simulated machine code, and the control has not; it is
+//! conformant in every data type that it claims; and docs/gpu.md says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -15,8 +15,8 @@ use crate::report::{Rows, Status, count};
 
 /// Asks a subject what golden files hold, and compares its answers with the recorded ones bit by bit.
 ///
-/// This says whether they are the same, not whether they are right (`normative check`, `normative verify`): correct programs differ in
-/// their last bits. Exit status 1 if any differ, 3 if nothing could be compared.
+/// This says whether they are the same, not whether they are right (`normative check`, `normative verify`): correct
+/// programs differ in their last bits. Exit status 1 if any differ, 3 if nothing could be compared.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, group = ArgGroup::new("asked").required(true).args(["subject", "builtin"]))]
 pub(super) struct Arguments {

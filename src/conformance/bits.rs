@@ -1,7 +1,7 @@
 //! Bits: whether a subject gives the answers of a recording to the last bit.
 //!
-//! A verdict asks whether an answer is right; this asks whether it is the same. It is for subjects that claim to do what a
-//! recorded one does, operation by operation: another build, another machine, an emulation.
+//! A verdict asks whether an answer is right; this asks whether it is the same. It is for subjects that claim to do
+//! what a recorded one does, operation by operation: another build, another machine, an emulation.
 
 use std::collections::BTreeMap;
 
@@ -64,8 +64,8 @@ pub struct Counted {
     pub neighbours: usize,
 }
 
-/// Asks a pool what was recorded, and compares its answers with the recorded ones. In a sequence each step gets the state that the
-/// subject itself returned, so a difference in it goes on.
+/// Asks a pool what was recorded, and compares its answers with the recorded ones. In a sequence each step gets the
+/// state that the subject itself returned, so a difference in it goes on.
 pub fn compare(pool: &mut Pool<'_>, recorded: &[RecordedCase], progress: &(dyn Fn(usize) + Sync)) -> Vec<Compared> {
     let cases: Vec<&Case> = recorded.iter().map(|recorded| &recorded.case).collect();
     let runs = pool.run(&cases, progress);

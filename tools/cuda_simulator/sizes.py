@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Records the simulator at sizes around the edges of its kernels, beyond the catalogue's, to compare other programs with.
+"""Records the simulator at sizes around the edges of its kernels, beyond the catalogue's, for other programs to match.
 
     python tools/cuda_simulator/sizes.py --architecture sm_80 --into OUT
     normative compare OUT --builtin cuda-order
 
-Warps have 32 lanes, vectors 4 values, blocks 128 or 512 threads; a kernel's order changes at these sizes and where a thread
-goes round more than once. The values are numpy's, from a seed, and belong in no commit: the recordings of the catalogue do.
+Warps have 32 lanes, vectors 4 values, blocks 128 or 512 threads; a kernel's order changes at these sizes and where a
+thread goes round more than once. The values are numpy's, from a seed, and belong in no commit: the recordings of the
+catalogue do.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ from normative import RawTensor
 
 #: Rows and their width: tails of vectors, one round of a block and more, each kernel for the gradients of parameters.
 ROWS = [(2, 5), (3, 31), (2, 130), (2, 511), (3, 1030), (1, 2047), (2, 12), (2, 256), (3, 516), (2, 2048), (1, 6000),
-        (63, 9), (64, 33), (70, 40), (127, 32), (128, 32), (130, 70), (255, 64), (256, 64), (300, 12), (600, 96)]  # fmt: skip
+        (63, 9), (64, 33), (70, 40), (127, 32), (128, 32), (130, 70), (255, 64), (256, 64), (300, 12),
+        (600, 96)]  # fmt: skip
 #: Shapes of batch norm: widths of blocks, more samples than a block is high, columns of rows.
 BATCHES = [(4, 3, 35), (2, 5, 700), (40, 2, 65), (3, 2, 1500), (20, 4, 8, 8), (70, 3, 2), (2, 3, 256), (2, 3, 257),
            (33, 3), (300, 5), (600, 70), (900, 2), (65, 40, 1, 1)]  # fmt: skip
 #: Shapes with the channels last.
 LAST = [(4, 40, 9, 7), (2, 3, 12, 11), (16, 64, 6, 6), (3, 5, 4, 3, 7)]
 #: Shapes of group norm and the number of groups: warps and blocks, vectors or not, channels or positions above 512.
-GROUPS = [(2, 8, 70, 2), (2, 6, 513, 3), (2, 4, 1024, 2), (3, 12, 2, 4), (3, 1040, 1, 2), (2, 1040, 4, 2), (2, 12, 1, 3),
-          (100, 6, 5, 2), (2, 4, 640, 4), (1, 3, 1, 1)]  # fmt: skip
+GROUPS = [(2, 8, 70, 2), (2, 6, 513, 3), (2, 4, 1024, 2), (3, 12, 2, 4), (3, 1040, 1, 2), (2, 1040, 4, 2),
+          (2, 12, 1, 3), (100, 6, 5, 2), (2, 4, 640, 4), (1, 3, 1, 1)]  # fmt: skip
 AFFINE = [("weight", "bias"), ("weight",), ("bias",), ()]
 
 
@@ -73,7 +75,8 @@ def steps(values: np.random.Generator) -> Iterator[tuple[str, dict[str, Any], di
     for (n, c, l, groups), affine in itertools.product(GROUPS, AFFINE):
         operation = {"name": "group_norm", "num_groups": groups, "eps": 1e-5}
         shape = (n, c) if l == 1 else (n, c, l)
-        yield f"group_norm-{n}x{c}x{l}-{groups}-{'-'.join(affine)}", request(operation), tensors(normal(*shape), affine, c)
+        title = f"group_norm-{n}x{c}x{l}-{groups}-{'-'.join(affine)}"
+        yield title, request(operation), tensors(normal(*shape), affine, c)
     for n, c, l in [(3, 4, 35), (1, 4, 700), (5, 2, 513)]:
         operation = {"name": "instance_norm", "spatial_dims": 1, "eps": 1e-5, "momentum": 0.1}
         affine = AFFINE[0] if n == 1 else ()

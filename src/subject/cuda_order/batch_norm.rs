@@ -1,6 +1,6 @@
 //! Batch norm of a contiguous (N, C, L): PyTorch's `batch_norm_collect_statistics_kernel`, the update of the running
-//! statistics, `batch_norm_transform_input_kernel` and `batch_norm_backward_kernel`. Instance norm is this with a batch of
-//! one and N·C channels.
+//! statistics, `batch_norm_transform_input_kernel` and `batch_norm_backward_kernel`. Instance norm is this with a
+//! batch of one and N·C channels.
 //!
 //! ```text
 //! μ, v: a channel's mean and biased variance      r = rsqrt(v + eps)      y = ((x − μ)·w)·r ⊕ b
@@ -11,8 +11,8 @@
 //!   batch; `add_by_division`, then butterflies of the warps and of their leaders, `merge_by_factor`.
 //! - Evaluation: r = rsqrt(running_var + eps) forward; backward r = 1/√(running_var + eps), and dx = dy·(r·w).
 //!
-//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it; the sizes of blocks, and which kernel runs, from PyTorch's
-//! source. cuDNN, which takes most batch norms with weight and bias by default, is another program.
+//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it; the sizes of blocks, and which kernel runs,
+//! from PyTorch's source. cuDNN, which takes most batch norms with weight and bias by default, is another program.
 
 use super::device::{Device, block, butterfly, tree};
 use super::row_norm_backward::Gradients;
@@ -123,8 +123,8 @@ impl Planes<'_> {
         self.input.iter().enumerate().map(value).collect()
     }
 
-    /// The gradients: of a training call with the batch's means and `rstd`, or, where that is not given, of an evaluation
-    /// with the running statistics.
+    /// The gradients: of a training call with the batch's means and `rstd`, or, where that is not given, of an
+    /// evaluation with the running statistics.
     pub fn backward(
         &self,
         gradient: &[f32],

@@ -1,18 +1,19 @@
-//! Batch norm of rows, the channels innermost: PyTorch's `batch_norm_collect_statistics_channels_last_kernel` and those beside it.
-//! They run where a channel has one position, (N, C) and (N, C, 1, 1), and for tensors of rank 4 and 5 in that memory format.
+//! Batch norm of rows, the channels innermost: PyTorch's `batch_norm_collect_statistics_channels_last_kernel` and
+//! those beside it. They run where a channel has one position, (N, C) and (N, C, 1, 1), and for tensors of rank 4 and
+//! 5 in that memory format.
 //!
 //! ```text
 //! x: [R, C]      y = ((x − μ)·w)·r ⊕ b      S = Σ dy      T = (x − μ)·dy ⊕ T
 //! dx = (r·w)·(−((T·(r·r))·1/R)·(x − μ) ⊕ (−S·1/R ⊕ dy))      dw = T·r      db = S
 //! ```
-//! - A block is `width` channels wide and `height` rows high (`Launch`). A thread keeps four accumulators, for four rows at a
-//!   time, and merges them in their order; threads of a column meet in a tree in shared memory.
-//! - From 8·16·height rows on several blocks share a channel and meet in memory. Which of them finishes last adds up, but
-//!   always in the same order.
+//! - A block is `width` channels wide and `height` rows high (`Launch`). A thread keeps four accumulators, for four
+//!   rows at a time, and merges them in their order; threads of a column meet in a tree in shared memory.
+//! - From 8·16·height rows on several blocks share a channel and meet in memory. Which of them finishes last adds up,
+//!   but always in the same order.
 //! - Evaluation's dx is (dy·w)·r, by an element-wise kernel.
 //!
-//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it; where several blocks meet it was read but not run. The sizes
-//! of blocks from PyTorch's source.
+//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it; where several blocks meet it was read but not
+//! run. The sizes of blocks from PyTorch's source.
 
 use super::batch_norm::Channel;
 use super::device::{Device, tree};

@@ -7,8 +7,8 @@
 //!                     butterfly   v[i] ← v[i] ∘ v[i ⊕ k],  k = 1, 2, 4, 8, 16       (SHFL.BFLY, read by lane 0)
 //! block    each warp by itself, then its leaders, filled up to 32, as a warp
 //! ```
-//! Source: PyTorch's `cuda_utils::WarpReduce` and `BlockReduce` (aten/src/ATen/native/cuda/block_reduce.cuh); the CUDA C++
-//! Programming Guide's table of errors for `rsqrtf`.
+//! Source: PyTorch's `cuda_utils::WarpReduce` and `BlockReduce` (aten/src/ATen/native/cuda/block_reduce.cuh); the CUDA
+//! C++ Programming Guide's table of errors for `rsqrtf`.
 
 /// Lanes of a warp.
 pub const WARP: usize = 32;
@@ -130,7 +130,8 @@ pub fn butterfly<T: Copy>(lanes: &mut [T], combine: impl Fn(T, T) -> T) -> T {
     lanes[0]
 }
 
-/// What the first thread of a block has: `reduce` of each warp, and then of the leaders and as many of `none` as make 32.
+/// What the first thread of a block has: `reduce` of each warp, and then of the leaders and as many of `none` as make
+/// 32.
 pub fn block<T: Copy>(threads: &mut [T], none: T, reduce: impl Fn(&mut [T]) -> T) -> T {
     let mut leaders = [none; WARP];
     for (leader, warp) in leaders.iter_mut().zip(threads.chunks_mut(WARP)) {

@@ -1,17 +1,17 @@
-//! Group norm of a contiguous (N, C, L): PyTorch's `RowwiseMomentsContiguousCUDAKernel`, `ComputeFusedParamsCUDAKernel` and the
-//! element-wise kernels after it.
+//! Group norm of a contiguous (N, C, L): PyTorch's `RowwiseMomentsContiguousCUDAKernel`,
+//! `ComputeFusedParamsCUDAKernel` and the element-wise kernels after it.
 //!
 //! ```text
 //! groups of (C/G)·L values      μ, v by WelfordOps      r = rsqrt(v + eps)
 //! L > 1      a = r·w      b′ = b − a·μ      y = a·x ⊕ b′                    without w and b: y = (x − μ)·r
 //! L = 1      y = ((x − μ)·r)·w ⊕ b
 //! ```
-//! A group has a warp, or 512 threads from 512 values on, each of which takes 4 neighbours at a time where the group's size is a
-//! multiple of 4 and the input begins at 4 elements, else one. The product a·μ is not fused.
+//! A group has a warp, or 512 threads from 512 values on, each of which takes 4 neighbours at a time where the group's
+//! size is a multiple of 4 and the input begins at 4 elements, else one. The product a·μ is not fused.
 //!
-//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it. Channels-last inputs have kernels of their own, which are
-//! not followed. In half types PyTorch rounds eps, and for the backward pass μ and r, to the input's type; here they
-//! stay binary32.
+//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it. Channels-last inputs have kernels of their
+//! own, which are not followed. In half types PyTorch rounds eps, and for the backward pass μ and r, to the input's
+//! type; here they stay binary32.
 
 use super::device::{Device, WARP};
 use super::row_norm::{Statistics, VECTOR, rowwise_moments};

@@ -1,5 +1,6 @@
-//! The gradients of group norm: PyTorch's `ComputeInternalGradientsContiguousCUDAKernel`, `ComputeBackwardFusedParamsCUDAKernel`,
-//! `GammaBetaBackwardCUDAKernel1` and `2`, the element-wise kernels, and their forms for L = 1.
+//! The gradients of group norm: PyTorch's `ComputeInternalGradientsContiguousCUDAKernel`,
+//! `ComputeBackwardFusedParamsCUDAKernel`, `GammaBetaBackwardCUDAKernel1` and `2`, the element-wise kernels, and their
+//! forms for L = 1.
 //!
 //! ```text
 //! a channel of a sample   D = dy·x ⊕ D      B = Σ dy
@@ -8,11 +9,12 @@
 //! dx = ((r·w)·dy ⊕ c₂·x) + c₃      dw = (B·(−μ) ⊕ D)·r ⊕ dw      db = Σ B
 //! L = 1                   S = (dy·x)·w ⊕ S      T = dy·w ⊕ T      dw = (x·dy ⊕ −(dy·μ))·r ⊕ dw
 //! ```
-//! Threads and their trees are those of the forward pass: for D and B a warp, or 512 threads from L = 512 on; for S and T from C/G
-//! = 512 on. Up to 128 samples dw and db are added up one by one; from 129 on by 32 threads that meet in a tree.
+//! Threads and their trees are those of the forward pass: for D and B a warp, or 512 threads from L = 512 on; for S
+//! and T from C/G = 512 on. Up to 128 samples dw and db are added up one by one; from 129 on by 32 threads that meet
+//! in a tree.
 //!
-//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it; the sums over more than 128 samples from PyTorch's
-//! source.
+//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it; the sums over more than 128 samples from
+//! PyTorch's source.
 
 use super::device::{WARP, block_sum, tree};
 use super::group_norm::{Groups, threads};

@@ -1,15 +1,16 @@
 //! What PyTorch's host code does around its kernels: which of them runs, on what, and what goes into the answer.
 //!
 //! - Layer norm and RMS norm: rows of the normalized axes; what is not contiguous is copied first.
-//! - Batch norm: the channels-last kernels for channels-last inputs of rank 4 and 5 and for one position a channel; the contiguous ones
-//!   for all else. A strided input has its statistics from a general reduction, whose order is not followed (the contiguous
-//!   one's stands in), and an element-wise transform, ((x − μ)·r)·w ⊕ b.
-//! - Instance norm: batch norm of one sample of N·C channels. Its running statistics, and the gradients of its weight and bias,
-//!   are means and sums over the samples by a general reduction, whose order is not followed: here one after the other.
+//! - Batch norm: the channels-last kernels for channels-last inputs of rank 4 and 5 and for one position a channel;
+//!   the contiguous ones for all else. A strided input has its statistics from a general reduction, whose order is not
+//!   followed (the contiguous one's stands in), and an element-wise transform, ((x − μ)·r)·w ⊕ b.
+//! - Instance norm: batch norm of one sample of N·C channels. Its running statistics, and the gradients of its weight
+//!   and bias, are means and sums over the samples by a general reduction, whose order is not followed: here one after
+//!   the other.
 //! - Group norm: channels-last inputs have kernels that are not followed; the contiguous ones stand in.
 //!
-//! Sources: `batch_norm_choose_impl` and `batch_norm_backward_cuda` (Normalization.cu), `instance_norm` (Normalization.cpp),
-//! layer_norm_kernel.cu, group_norm_kernel.cu.
+//! Sources: `batch_norm_choose_impl` and `batch_norm_backward_cuda` (Normalization.cu), `instance_norm`
+//! (Normalization.cpp), layer_norm_kernel.cu, group_norm_kernel.cu.
 
 use super::batch_norm::{Channel, Planes, Running, inverted};
 use super::call::Request;

@@ -1,11 +1,11 @@
 //! PyTorch's CUDA kernels re-enacted: their order of operations and their fused products and sums, on a CPU.
 //!
-//! Nothing here ran on a GPU, and nothing of it is PyTorch's code: it is *emulated*. The order was read in the machine code of
-//! PyTorch 2.15.0 for sm_80, and each kernel's file says how certain it is. What `tools/cuda_simulator` recorded of that machine
-//! code is the evidence: `tests/cuda_order.rs` compares every bit.
+//! Nothing here ran on a GPU, and nothing of it is PyTorch's code: it is *emulated*. The order was read in the machine
+//! code of PyTorch 2.15.0 for sm_80, and each kernel's file says how certain it is. What `tools/cuda_simulator`
+//! recorded of that machine code is the evidence: `tests/cuda_order.rs` compares every bit.
 //!
-//! F32, F16 and BF16 go in; inside all is binary32, rounded once at the end. The one step that cannot be predicted is the
-//! hardware's reciprocal root, a parameter ([`Root`]): correctly rounded, or as measured on a device.
+//! F32, F16 and BF16 go in; inside all is binary32, rounded once at the end. The one step that cannot be predicted is
+//! the hardware's reciprocal root, a parameter ([`Root`]): correctly rounded, or as measured on a device.
 //!
 //! ```
 //! use normative::subject::Subject;

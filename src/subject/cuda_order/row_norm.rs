@@ -6,15 +6,15 @@
 //! ```
 //! | kernel | threads of a row | moments | y (`⊕` is fused) |
 //! | --- | --- | --- | --- |
-//! | vectorized, layer | 4 warps, 4 neighbours each | by reciprocals; warps by trees, then 0 + 2, 1 + 3, 0 + 1 | (r·(x − μ))·w ⊕ b |
+//! | vectorized, layer | 4 warps, 4 neighbours each | by reciprocals; trees of warps, then leaders | (r·(x − μ))·w ⊕ b |
 //! | vectorized, RMS | the same | x·x ⊕ sum; sums in the same trees | (r·x)·w |
 //! | row-wise, layer | 16 warps | `WelfordOps` | ((x − μ)·r)·w ⊕ b |
 //! | row-wise, RMS | 16 warps | the same, and mean x² = μ·μ ⊕ v | (x·r)·w |
 //!
 //! Without w the product r·(x − μ) is fused with b, but for the first of four neighbours in the vectorized kernel.
 //!
-//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it; that a row is vectorized where N is a multiple of 4,
-//! at most 2²⁴, and the input begins at 4 elements is PyTorch's source.
+//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it; that a row is vectorized where N is a
+//! multiple of 4, at most 2²⁴, and the input begins at 4 elements is PyTorch's source.
 
 use super::device::{Device, WARP, block, tree};
 use super::welford::Moments;
@@ -142,8 +142,8 @@ impl Rows<'_> {
     }
 }
 
-/// What `RowwiseMomentsCUDAKernel` finds of a row: `threads` threads take `vector` neighbours at a time, by `WelfordOps`.
-/// Group norm's kernels are the same, with a single warp for small groups.
+/// What `RowwiseMomentsCUDAKernel` finds of a row: `threads` threads take `vector` neighbours at a time, by
+/// `WelfordOps`. Group norm's kernels are the same, with a single warp for small groups.
 pub(super) fn rowwise_moments(device: &Device, row: &[f32], vector: usize, threads: usize) -> Moments {
     let mut lanes = vec![Moments::default(); threads];
     for (number, values) in row.chunks(vector).enumerate() {

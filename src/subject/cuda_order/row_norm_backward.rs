@@ -5,14 +5,14 @@
 //! p = dy·w        S = Σ p        T = Σ p·(x − μ)·r        dx = (1/N·r)·(N·w·dy − (x − μ)·r·T − S)
 //! dw = Σ dy·(x − μ)·r        db = Σ dy        RMS norm: μ = 0, and S is left out
 //! ```
-//! - A row has 128 threads, each of which takes 4 neighbours at a time. T: r·(p·(x − μ)) ⊕ T, in RMS norm r·((dy·w)·x) ⊕ T.
-//!   S and T go through trees of the warps and of their leaders.
+//! - A row has 128 threads, each of which takes 4 neighbours at a time. T: r·(p·(x − μ)) ⊕ T, in RMS norm r·((dy·w)·x)
+//!   ⊕ T. S and T go through trees of the warps and of their leaders.
 //! - dx = (1/N·r)·((N·w)·dy ⊕ −(T·(r·(x − μ))) − S).
-//! - A column of dw and db is added up by 1, 8, 16 or 32 threads, for fewer than 64, 128, 256 rows or more; each takes 8 rows
-//!   at a time: r·(dy·(x − μ)) ⊕ dw. The threads meet in a tree.
+//! - A column of dw and db is added up by 1, 8, 16 or 32 threads, for fewer than 64, 128, 256 rows or more; each takes
+//!   8 rows at a time: r·(dy·(x − μ)) ⊕ dw. The threads meet in a tree.
 //!
-//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it. For more than 65,536 rows of few values PyTorch has
-//! another kernel for dw and db, whose order is not followed.
+//! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it. For more than 65,536 rows of few values
+//! PyTorch has another kernel for dw and db, whose order is not followed.
 
 use super::device::{block_sum, tree};
 use super::row_norm::{Norm, Rows, Statistics, VECTOR};

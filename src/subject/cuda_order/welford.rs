@@ -4,8 +4,8 @@
 //! one value v     d = v − μ     n ← n + 1     μ ← μ + d/n     m ← m + d·(v − μ)
 //! merge a, b      d = μ_b − μ_a     n = n_a + n_b     μ = (n_a·μ_a + n_b·μ_b)/n     m = m_a + m_b + d²·n_a·n_b/n
 //! ```
-//! The kernels differ in what is divided, what is multiplied by a reciprocal, and which products and sums are fused. All of
-//! it was read in the machine code of PyTorch 2.15.0 for sm_80; `⊕` below marks a fused product and sum.
+//! The kernels differ in what is divided, what is multiplied by a reciprocal, and which products and sums are fused.
+//! All of it was read in the machine code of PyTorch 2.15.0 for sm_80; `⊕` below marks a fused product and sum.
 //!
 //! Sources: Welford 1962, *Technometrics* 4 (3); Chan, Golub and LeVeque 1983, *The American Statistician* 37 (3). In
 //! PyTorch `cuWelfordOnlineSum` and `cuWelfordCombine` (layer_norm_kernel.cu), `WelfordOps` (SharedReduceOps.h),
@@ -50,8 +50,8 @@ impl Device {
         Moments { mean, squares: deviation * (value - mean) + to.squares, count }
     }
 
-    /// With c = 1/n, α = n_b·c and β = n_a·c: μ = μ_b·α ⊕ β·μ_a, m = β·(n_b·d²) ⊕ (m_b + m_a). Vectorized layer norm; `a` is
-    /// the thread's own.
+    /// With c = 1/n, α = n_b·c and β = n_a·c: μ = μ_b·α ⊕ β·μ_a, m = β·(n_b·d²) ⊕ (m_b + m_a). Vectorized layer norm;
+    /// `a` is the thread's own.
     pub fn merge_by_coefficients(&self, a: Moments, b: Moments) -> Moments {
         let count = a.count + b.count;
         if count == 0 {
@@ -88,8 +88,8 @@ impl Device {
         self.merged(a, b, weighted, self.fma(of_a, a.mean, of_b * b.mean))
     }
 
-    /// The same with d²·n_b·n_a, and μ as there: batch norm with the channels last, threads that meet in shared memory or
-    /// blocks that meet in global memory.
+    /// The same with d²·n_b·n_a, and μ as there: batch norm with the channels last, threads that meet in shared memory
+    /// or blocks that meet in global memory.
     pub fn merge_blocks(&self, a: Moments, b: Moments) -> Moments {
         let [of_a, of_b] = [a, b].map(|part| part.count as f32);
         self.merged(a, b, weighted(a, b), self.fma(of_a, a.mean, of_b * b.mean))
