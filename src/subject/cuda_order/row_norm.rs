@@ -6,7 +6,7 @@
 //! ```
 //! | kernel | threads of a row | moments | y (`⊕` is fused) |
 //! | --- | --- | --- | --- |
-//! | vectorized, layer | 4 warps, 4 neighbours each | by reciprocals; trees of warps, then leaders | (r·(x − μ))·w ⊕ b |
+//! | vectorized, layer | 4 warps, 4 neighbours | by reciprocals; trees of warps, then leaders | (r·(x − μ))·w ⊕ b |
 //! | vectorized, RMS | the same | x·x ⊕ sum; sums in the same trees | (r·x)·w |
 //! | row-wise, layer | 16 warps | `WelfordOps` | ((x − μ)·r)·w ⊕ b |
 //! | row-wise, RMS | 16 warps | the same, and mean x² = μ·μ ⊕ v | (x·r)·w |
