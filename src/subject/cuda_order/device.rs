@@ -186,8 +186,9 @@ mod tests {
 
     #[test]
     fn the_control_rounds_twice() {
-        let x = 1.0 + f32::EPSILON;
-        let fused = Device::default().fma(x, x, -1.0);
-        assert_ne!(fused, Device { unfused: true, ..Device::default() }.fma(x, x, -1.0));
+        // The last term of (1 + e)² = 1 + 2e + e² is below the rounding of the product.
+        let (x, rest) = (1.0 + f32::EPSILON, -1.0 - 2.0 * f32::EPSILON);
+        assert_eq!(Device::default().fma(x, x, rest), f32::EPSILON * f32::EPSILON);
+        assert_eq!(Device { unfused: true, ..Device::default() }.fma(x, x, rest), 0.0);
     }
 }
