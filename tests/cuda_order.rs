@@ -117,11 +117,12 @@ fn half_types_are_computed_in_f32_and_rounded_once() {
 #[test]
 fn the_page_has_every_piece_and_the_figures() {
     for piece in PIECES {
-        let cell = format!("| {} |", piece.what);
-        let row = PAGE.lines().find(|line| line.contains(&cell)).unwrap_or_else(|| panic!("{cell} is missing"));
-        for cell in [piece.certainty.name(), piece.evidence, &piece.operations.join(", ")] {
-            assert!(row.contains(cell), "{cell} is missing in {row}; normative table cuda-order makes it");
-        }
+        let (operations, certainty) = (piece.operations.join(", "), piece.certainty.name());
+        let row = format!("| {operations} | {} | {certainty} | {} |", piece.what, piece.evidence);
+        assert!(
+            PAGE.lines().any(|line| line == row),
+            "docs/gpu.md lacks what `normative table cuda-order` prints: {row}"
+        );
     }
     let whole: Counted = counted(&compared(RECORDINGS[0], NAME)).into_values().fold(Counted::default(), |sum, of| {
         Counted { cases: sum.cases + of.cases, equal: sum.equal + of.equal, values: sum.values + of.values, ..sum }
