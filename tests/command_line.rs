@@ -112,7 +112,8 @@ fn move_output(file: &mut GoldenFile, case: &str, bounds: f64) {
 fn planted_bugs_fail_and_are_named_and_correct_programs_pass() {
     let dir = folder();
     let names: Vec<&str> = Builtin::all().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), 1 + variants().len() + BUGS.len());
+    // The reference, and two emulations.
+    assert_eq!(names.len(), 3 + variants().len() + BUGS.len());
     for name in names.into_iter().step_by(7) {
         let check = format!("check --builtin {name} --failures failures/{name}");
         let Some(bug) = Bug::from_name(name) else {
@@ -134,6 +135,28 @@ fn planted_bugs_fail_and_are_named_and_correct_programs_pass() {
         let (meaning, effect) = (format!("{}: {}", flag.name(), flag.meaning()), flag.effect());
         assert!(told.find(&meaning) < told.find(effect) && told.contains(&meaning), "{told}");
     }
+}
+
+#[test]
+fn answers_are_compared_bit_by_bit() {
+    let dir = folder();
+    record(&dir, "cuda-order");
+    run(&dir, "verify recorded/x").ends(0).says(" x (emulated) ");
+    let equal = run(&dir, "compare recorded/x --builtin cuda-order").ends(0);
+    equal.says("cuda-order 0.1.0 (emulated): 6 cases with the same bits, 0 with others");
+    let other = run(&dir, "compare recorded/x --builtin cuda-order-unfused").ends(1);
+    other.says(" was recorded, now it is ");
+    let json = run(&dir, "compare recorded/x --builtin two_pass --format json").ends(1).json();
+    let cases = json["recordings"][0]["cases"].as_array().expect("a list of cases");
+    assert_eq!(cases.len(), 6);
+    assert!(cases.iter().any(|case| case["outcome"] == "differing" && case["other_values"].as_u64() > Some(0)));
+
+    run(&dir, "record --builtin two_pass --into recorded/y --only weight_norm-f32-linear").ends(0);
+    run(&dir, "compare recorded/y --builtin cuda-order").ends(3).says("0 cases with the same bits");
+    run(&dir, "compare nowhere --builtin cuda-order").ends(4).warns("nowhere");
+    run(&dir, "compare recorded/x").ends(2).warns("--builtin");
+    fs::write(dir.path().join("recorded/x/broken.safetensors"), "no golden file").unwrap();
+    run(&dir, "compare recorded/x --builtin cuda-order").ends(4).warns("broken.safetensors");
 }
 
 #[test]

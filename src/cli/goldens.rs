@@ -115,6 +115,20 @@ impl Goldens {
         self.folders.is_empty() && self.unreadable.is_empty()
     }
 
+    /// The files that cannot be read, and why.
+    pub fn unreadable(&self) -> &[(PathBuf, String)] {
+        &self.unreadable
+    }
+
+    /// Each recording, with its cases that the options mean.
+    pub fn recorded(self, options: &SelectionOptions) -> Vec<(Recording, Vec<RecordedCase>)> {
+        let recordings = self.folders.into_iter().flat_map(|folder| folder.recordings);
+        let picked = |cases: Vec<(RecordedCase, PathBuf)>| {
+            cases.into_iter().map(|(recorded, _)| recorded).filter(|recorded| options.picks(&recorded.case)).collect()
+        };
+        recordings.map(|(recording, cases)| (recording, picked(cases))).collect()
+    }
+
     /// Every case that was recorded.
     pub fn cases(&self) -> impl Iterator<Item = &Case> + Clone {
         self.folders.iter().flat_map(Folder::cases)
@@ -205,6 +219,8 @@ pub(super) fn provenance(device: &str) -> Option<Provenance> {
         Some(Provenance::Cpu)
     } else if begins(&["cuda", "rocm", "hip", "mps", "xpu", "tpu", "npu"]) {
         Some(Provenance::Device)
+    } else if begins(&["emulated"]) {
+        Some(Provenance::Emulated)
     } else {
         None
     }

@@ -10,8 +10,8 @@ use crate::case::{Case, Flag, Level, catalogue};
 use crate::operation::Operation;
 use crate::property::{self, statistic::STATISTICS};
 use crate::report::{Rows, Status};
-use crate::subject::Builtin;
 use crate::subject::planted::{BUGS, Bug};
+use crate::subject::{Builtin, cuda_order};
 
 /// Lists cases, operations, flags and the subjects that are compiled in.
 #[derive(Debug, Args)]
@@ -244,6 +244,7 @@ fn subjects(_: &[&Case]) -> List {
         let bug = Bug::from_name(name);
         let kind = match bug {
             Some(bug) => bug.flag.name(),
+            None if [cuda_order::NAME, cuda_order::UNFUSED].contains(&name) => "emulated",
             None => "correct",
         };
         let cells = vec![name.to_owned(), kind.to_owned(), sentence.to_owned()];

@@ -3,6 +3,7 @@
 mod adapter;
 mod ask;
 mod check;
+mod compare;
 mod convert;
 mod forever;
 mod fuzz;
@@ -64,6 +65,7 @@ enum Command {
     Check(check::Arguments),
     Fuzz(fuzz::Arguments),
     Verify(verify::Arguments),
+    Compare(compare::Arguments),
     Record(record::Arguments),
     List(list::Arguments),
     Show(show::Arguments),
@@ -109,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, colors),
         Command::Fuzz(arguments) => fuzz::run(&arguments, colors),
         Command::Verify(arguments) => verify::run(&arguments, colors),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Record(arguments) => record::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments, colors),

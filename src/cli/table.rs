@@ -14,6 +14,7 @@ use crate::property::statistic::{FALSE_ALARM, MISS, false_alarms};
 use crate::property::{self, Axis, Sign, matrix};
 use crate::report::{Status, multiple};
 use crate::simulate::momentum::{FRAMEWORKS, Framework};
+use crate::subject::cuda_order::{PIECES, Piece};
 use crate::subject::planted::BUGS;
 
 /// Prints a table of the documentation in Markdown, computed from the catalogue and the planted bugs.
@@ -42,6 +43,8 @@ enum Which {
     Promises,
     /// The dialects of batch norm: every framework's momentum and running statistics (docs/momentum.md).
     Momentum,
+    /// What of CUDA's kernels is emulated, and how certain each piece is (docs/gpu.md).
+    CudaOrder,
 }
 
 /// # Errors
@@ -56,8 +59,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
         Which::Matrix => matrix_page(),
         Which::Promises => promises_table(),
         Which::Momentum => momentum_table(),
+        Which::CudaOrder => cuda_order_table(),
     })?;
     Ok(Status::Conformant)
+}
+
+/// A row for each piece of the emulation.
+fn cuda_order_table() -> String {
+    let row = |piece: &Piece| {
+        let Piece { operations, what, certainty, evidence } = piece;
+        vec![operations.join(", "), (*what).to_owned(), certainty.name().to_owned(), (*evidence).to_owned()]
+    };
+    markdown(&["operation", "piece", "certainty", "from"], PIECES.iter().map(row).collect())
 }
 
 /// A row for each operation, made from its signature, a call of it, and how it is sketched.

@@ -1,5 +1,6 @@
 //! The walk: cases go to a subject, its answers to the judge, and a verdict comes out for each.
 
+mod bits;
 mod nearest;
 pub mod power;
 mod shrink;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
+pub use bits::{Compared, Counted, Difference, Sameness, compare, counted};
 pub use nearest::{Nearest, explains, nearest};
 pub use shrink::shrink;
 

@@ -37,7 +37,8 @@ pub fn rows(report: &Report) -> Rows {
         sources.push((Some(&recording.name), title));
     }
     if let Some((_, Some(hello))) = &report.subject {
-        sources.push((None, printable(&hello.name).replace('\n', "\\n")));
+        let how = hello.details.get("provenance").map_or(String::new(), |how| format!(" ({how})"));
+        sources.push((None, printable(&format!("{}{how}", hello.name)).replace('\n', "\\n")));
     }
     let mut counted: Vec<(String, Vec<(&str, Counts)>)> = Vec::new();
     for (recording, title) in sources {

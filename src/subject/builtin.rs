@@ -2,23 +2,38 @@
 
 use std::collections::BTreeMap;
 
+use super::cuda_order::{self, Device};
 use super::planted::{BUGS, Bug, Half, Recipe, variants};
 use super::{Fault, Hello, Subject};
 use crate::arithmetic::{Accumulator, DataType, Format, Machine, Program, VarianceMethod};
 use crate::case::{Answer, COUNTER, Request, Step};
 use crate::judge::Expected;
-use crate::operation::{Call, Operation, Rule};
+use crate::operation::{Call, Operation, Refused, Rule};
 use crate::tensor::{Tensor, Tensors};
+
+/// The emulations: name, whether nothing is fused, sentence.
+const EMULATIONS: [(&str, bool, &str); 2] = [
+    (cuda_order::NAME, false, "PyTorch 2.15's CUDA kernels, emulated: their order of operations, their fused products"),
+    (cuda_order::UNFUSED, true, "the same with every product rounded: the control that must not have their bits"),
+];
 
 /// A subject that is compiled in.
 #[derive(Clone, Debug)]
 pub struct Builtin {
     hello: Hello,
-    recipe: Option<Recipe>,
+    program: Compiled,
+}
+
+/// How a compiled-in subject answers.
+#[derive(Clone, Debug)]
+enum Compiled {
+    Reference,
+    Recipe(Recipe),
+    CudaOrder(Device),
 }
 
 impl Builtin {
-    /// The subject called `name`: `reference`, a correct variant or a planted bug.
+    /// The subject called `name`: `reference`, a correct variant, an emulation of CUDA's kernels, or a planted bug.
     ///
     /// ```
     /// use normative::subject::Builtin;
@@ -27,20 +42,24 @@ impl Builtin {
     /// assert!(Builtin::new("nonesuch").is_none());
     /// ```
     pub fn new(name: &str) -> Option<Builtin> {
-        let recipe = if name == "reference" {
-            None
+        let program = if name == "reference" {
+            Compiled::Reference
+        } else if let Some((_, unfused, _)) = EMULATIONS.into_iter().find(|(emulation, ..)| *emulation == name) {
+            let device = Device { unfused, ..Device::default() };
+            return Some(Builtin { hello: cuda_order::hello(&device), program: Compiled::CudaOrder(device) });
         } else if let Some(bug) = Bug::from_name(name) {
-            Some(bug.recipe())
+            Compiled::Recipe(bug.recipe())
         } else {
-            Some(variants().into_iter().find(|variant| variant.name == name)?.recipe)
+            Compiled::Recipe(variants().into_iter().find(|variant| variant.name == name)?.recipe)
         };
-        Some(Builtin { hello: hello(name), recipe })
+        Some(Builtin { hello: hello(name), program })
     }
 
     /// Name and sentence of every compiled-in subject.
     pub fn all() -> Vec<(&'static str, &'static str)> {
         let mut all = vec![("reference", "the reference, correctly rounded")];
         all.extend(variants().iter().map(|variant| (variant.name, variant.sentence)));
+        all.extend(EMULATIONS.map(|(name, _, sentence)| (name, sentence)));
         all.extend(BUGS.iter().map(|bug| (bug.name, bug.sentence)));
         all
     }
@@ -52,9 +71,10 @@ impl Subject for Builtin {
     }
 
     fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
-        Ok(match &self.recipe {
-            Some(recipe) => answer(&request.call, recipe),
-            None => rounded(&Expected::of(&request.call)),
+        Ok(match &self.program {
+            Compiled::Reference => rounded(&Expected::of(&request.call)),
+            Compiled::Recipe(recipe) => answer(&request.call, recipe),
+            Compiled::CudaOrder(device) => cuda_order::answer(&self.hello, device, &request.call),
         })
     }
 }
@@ -71,14 +91,7 @@ fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
     let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
     let plan = match step.operation.plan(&call, &recipe.rule) {
         Ok(plan) => plan,
-        Err(refused) => {
-            let mut state = Tensors::new();
-            for &name in step.operation.signature().state {
-                state.extend(step.tensors.get(name).map(|tensor| (name.to_owned(), tensor.clone())));
-            }
-            state.extend(refused.num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
-            return Answer::Refused { refusal: refused.refusal, state };
-        }
+        Err(why) => return refused(step, why),
     };
     let half = if step.tensors["input"].dtype() == DataType::BF16 { Format::BF16 } else { Format::F16 };
     let machine = Machine::<T>::new(match recipe.half {
@@ -103,6 +116,16 @@ fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
     }
     tensors.extend(outputs.num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
     Answer::Tensors(tensors)
+}
+
+/// A refusal, with the state as it was sent but for what was counted.
+pub(super) fn refused(step: &Step, why: Refused) -> Answer {
+    let mut state = Tensors::new();
+    for &name in step.operation.signature().state {
+        state.extend(step.tensors.get(name).map(|tensor| (name.to_owned(), tensor.clone())));
+    }
+    state.extend(why.num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
+    Answer::Refused { refusal: why.refusal, state }
 }
 
 /// What a rule does to an output before it is stored.

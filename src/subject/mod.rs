@@ -2,6 +2,7 @@
 
 mod adapter;
 mod builtin;
+pub mod cuda_order;
 mod patience;
 pub mod planted;
 mod pool;
