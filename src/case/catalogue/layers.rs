@@ -150,6 +150,13 @@ fn members(name: &str, dtype: DataType) -> Vec<Member> {
             ..PLAIN
         },
     ];
+    if dtype == DataType::F32 {
+        let once = Member { gradients: false, double_backward: false, topics: &[Flag::BatchOne], ..PLAIN };
+        let comment = "A batch of one without space: a vector of channels.";
+        members.push(Member { label: "one-sample-flat", comment, sizes: [1, 4, 1], ..once });
+        let comment = "A batch without samples.";
+        members.push(Member { label: "empty", comment, topics: &[Flag::Empty], sizes: [0, 4, 6], ..once });
+    }
     if precision > 20 {
         let comment = "A large group.";
         let sizes = if pixels { [1, 2048, 1] } else { [1, 2, 1024] };
