@@ -124,7 +124,7 @@ impl Goldens {
     pub fn recorded(&self) -> impl Iterator<Item = (&str, &Case)> {
         let recordings = self.folders.iter().flat_map(|folder| &folder.recordings);
         recordings.flat_map(|(recording, cases)| {
-            cases.iter().map(|(recorded, _)| (recording.name.as_str(), &recorded.case))
+            cases.iter().map(move |(recorded, _)| (recording.name.as_str(), &recorded.case))
         })
     }
 

@@ -173,6 +173,9 @@ fn the_tables_of_operations_are_those_of_the_documentation() {
         let mut command = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("normative"));
         let command = command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["table", name]);
         let table = String::from_utf8(command.output().expect("it runs").stdout).expect("text");
-        assert!(table.lines().count() > 40 && text.contains(table.trim()), "docs/operations.md: normative table {name}");
+        assert!(
+            table.lines().count() > 40 && text.contains(table.trim()),
+            "docs/operations.md: normative table {name}"
+        );
     }
 }

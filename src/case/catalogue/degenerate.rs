@@ -26,10 +26,18 @@ pub(super) fn make(maker: &mut Maker) {
         (&[1, 4, 3], "one-sample", Of::Normal),
         (&[1, 4, 1], "one-sample-flat", Of::Normal),
     ] {
-        for name in
-            ["instance_norm", "sync_batch_norm", "layer_norm", "group_norm", "rms_norm", "local_response_norm",
-             "cross_map_lrn", "normalize", "renorm", "frozen_batch_norm"]
-        {
+        for name in [
+            "instance_norm",
+            "sync_batch_norm",
+            "layer_norm",
+            "group_norm",
+            "rms_norm",
+            "local_response_norm",
+            "cross_map_lrn",
+            "normalize",
+            "renorm",
+            "frozen_batch_norm",
+        ] {
             activations(maker, name, label, shape, of);
         }
     }
@@ -123,10 +131,11 @@ fn weights(maker: &mut Maker, name: &str, label: &str, shape: &[usize], of: Of) 
         ),
         "spectral_norm" => {
             let norm = SpectralNorm { dim: 0, n_power_iterations: 1, eps: 1e-12 };
-            Call::new(Operation::SpectralNorm(norm), DTYPE)
-                .train()
-                .parameter("u", &[rows], vec![0.5; rows])
-                .parameter("v", &[columns], vec![0.5; columns])
+            Call::new(Operation::SpectralNorm(norm), DTYPE).train().parameter("u", &[rows], vec![0.5; rows]).parameter(
+                "v",
+                &[columns],
+                vec![0.5; columns],
+            )
         }
         _ => {
             let fold = ConvBatchNormFold { eps: 1e-5, transposed: false };
