@@ -33,7 +33,7 @@ fn kinds(step: &Step) -> BTreeSet<&'static str> {
     let input = &step.tensors["input"];
     let shape = input.shape();
     let space: usize = shape.iter().skip(2).product();
-    let values = input.to_f64();
+    let values: Vec<f64> = input.to_f64().into_iter().collect();
     let same = values.windows(2).all(|pair| pair[0] == pair[1]);
     let mut kinds = BTreeSet::new();
     let mut add = |kind, is: bool| {
@@ -101,7 +101,7 @@ fn truth(step: &Step, tensor: &str) -> Vec<f64> {
 }
 
 fn sent(step: &Step, tensor: &str) -> Vec<f64> {
-    step.tensors[tensor].to_f64()
+    step.tensors[tensor].to_f64().into_iter().collect()
 }
 
 /// Equal to within a few units of the last place of F32.
