@@ -14,7 +14,7 @@ use rayon::prelude::*;
 /// table of dialects names. Channels are answered one by one.
 fn by_the_book(step: &Step, conventions: &Conventions) -> Tensors<Vec<f64>> {
     let Operation::BatchNorm(norm) = &step.operation else { panic!("batch norm") };
-    let single = matches!(conventions.name, "onnx" | "tensorflow" | "caffe");
+    let single = matches!(conventions.name, "onnx" | "paddle" | "tensorflow" | "caffe");
     let held = |value: f64| if single { f64::from(value as f32) } else { value };
     let momentum = held(norm.momentum.expect("a dialect has a momentum"));
     let input = &step.tensors["input"];

@@ -4,8 +4,9 @@
     normative check --subject 'python3 adapters/python/flax_layers.py'
     normative check --subject 'python3 adapters/python/flax_layers.py --library haiku'
 
-Batch norm is asked in the library's own dialect: flax, haiku, equinox_ema and equinox_batch. Channels are axis 1. Flax's
-batch norm takes its variance in one pass (use_fast_variance, its default); --two-pass turns that off.
+Batch norm is asked in the library's own dialect: flax, haiku, equinox_ema and equinox_batch; of Flax also layer norm, group
+norm and RMS norm, and the three norms with a mask. Channels are axis 1. Flax takes variances in one pass (use_fast_variance,
+its default); --two-pass turns that off.
 """
 
 from __future__ import annotations
@@ -64,8 +65,10 @@ def flax_batch_norm(request: normative.Request, two_pass: bool) -> Answer:
     from flax import linen
 
     p, x = request.parameters, request.tensors["input"]
+    # Momentum is the weight of the old value in the dialect flax, of the new one in masked batch norm.
+    momentum = 1 - p["momentum"] if request.name == "masked_batch_norm" else p["momentum"]
     layer = linen.BatchNorm(
-        use_running_average=request.mode == "eval", axis=1, momentum=p["momentum"], epsilon=p["eps"],
+        use_running_average=request.mode == "eval", axis=1, momentum=momentum, epsilon=p["eps"],
         dtype=x.dtype, use_scale="weight" in request.tensors, use_bias="bias" in request.tensors,
         use_fast_variance=not two_pass,
     )  # fmt: skip
@@ -73,7 +76,9 @@ def flax_batch_norm(request: normative.Request, two_pass: bool) -> Answer:
 
     def forward(sent: Answer) -> tuple[Any, Answer]:
         params = {own: sent[name] for own, name in (("scale", "weight"), ("bias", "bias")) if name in sent}
-        y, moved = layer.apply({"params": params, "batch_stats": stats}, sent["input"], mutable=["batch_stats"])
+        y, moved = layer.apply(
+            {"params": params, "batch_stats": stats}, sent["input"], mask=mask(request), mutable=["batch_stats"]
+        )
         moved = moved["batch_stats"] if moved else stats
         return y, {"running_mean": moved["mean"], "running_var": moved["var"]}
 
@@ -148,23 +153,38 @@ def equinox_batch_norm(request: normative.Request) -> Answer:
     return differentiated(request, forward)
 
 
-def flax_layer_norm(request: normative.Request) -> Answer:
+def flax_norm(request: normative.Request, two_pass: bool) -> Answer:
+    """Flax's norms without state: each a module, the axis of its channels, and the mask that it may take."""
     from flax import linen
 
     p, x = request.parameters, request.tensors["input"]
-    axes = tuple(range(-len(p["normalized_shape"]), 0))
-    if list(x.shape[-len(axes) :]) != list(p["normalized_shape"]):
-        raise normative.Refusal("shape", f"the input's last axes are not {p['normalized_shape']}")
-    layer = linen.LayerNorm(
-        epsilon=p["eps"], dtype=x.dtype, use_scale="weight" in request.tensors, use_bias="bias" in request.tensors,
-        reduction_axes=axes, feature_axes=axes,
-    )  # fmt: skip
+    own = {"epsilon": p["eps"], "dtype": x.dtype, "use_scale": "weight" in request.tensors}
+    if "num_groups" in p:
+        # Channels are last.
+        layer = linen.GroupNorm(p["num_groups"], use_bias="bias" in request.tensors, use_fast_variance=not two_pass, **own)
+        there, back = (0, *range(2, x.ndim), 1), (0, x.ndim - 1, *range(1, x.ndim - 1))
+    else:
+        shape = p["normalized_shape"]
+        axes = tuple(range(-len(shape), 0))
+        if list(x.shape[-len(axes) :]) != list(shape):
+            raise normative.Refusal("shape", f"the input's last axes are not {shape}")
+        own |= {"reduction_axes": axes, "feature_axes": axes}
+        if request.name == "rms_norm":
+            layer = linen.RMSNorm(**own)
+        else:
+            layer = linen.LayerNorm(use_bias="bias" in request.tensors, use_fast_variance=not two_pass, **own)
+        there = back = tuple(range(x.ndim))
+    kept = {} if (sent_mask := mask(request)) is None else {"mask": sent_mask.transpose(there)}
 
     def forward(sent: Answer) -> tuple[Any, Answer]:
         params = {own: sent[name] for own, name in (("scale", "weight"), ("bias", "bias")) if name in sent}
-        return layer.apply({"params": params}, sent["input"]), {}
+        return layer.apply({"params": params}, sent["input"].transpose(there), **kept).transpose(back), {}
 
     return differentiated(request, forward)
+
+
+def mask(request: normative.Request) -> Any:
+    return request.tensors["mask"].astype(bool) if "mask" in request.tensors else None
 
 
 def main() -> None:
@@ -181,7 +201,9 @@ def main() -> None:
     }
     normative.operation("batch_norm", dtypes=DTYPES, dialects=DIALECTS[library])(layers[library])
     if library == "flax":
-        normative.operation("layer_norm", dtypes=DTYPES)(flax_layer_norm)
+        for name in ("layer_norm", "group_norm", "rms_norm", "masked_layer_norm", "masked_group_norm"):
+            normative.operation(name, dtypes=DTYPES)(lambda request: flax_norm(request, options.two_pass))
+        normative.operation("masked_batch_norm", dtypes=DTYPES)(layers["flax"])
     licences = {"flax": "Apache-2.0", "haiku": "Apache-2.0", "equinox": "Apache-2.0"}
     details = {"jax": jax.__version__, "licence": licences[library]}
     if options.two_pass:

@@ -3,7 +3,8 @@
 
     normative check --subject 'python3 adapters/python/onnx_layers.py'
 
-Batch norm is BatchNormalization-15, asked in the dialect onnx: its running statistics go in and come out of the node.
+Batch norm is BatchNormalization-15, asked in the dialect onnx: its running statistics go in and come out of the node. The
+others are LayerNormalization-17, GroupNormalization-21, RMSNormalization-23 and LRN-13.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ except ImportError as error:
 
 DTYPES = ["F64", "F32"]
 TYPES = {np.dtype(np.float64): TensorProto.DOUBLE, np.dtype(np.float32): TensorProto.FLOAT}
-OPSET = 17
+#: Of each operator the set that has its newest definition.
+OPSETS = {
+    "BatchNormalization": 15, "LayerNormalization": 17, "GroupNormalization": 21, "RMSNormalization": 23, "LRN": 13,
+}  # fmt: skip
 
 onnxruntime.set_default_logger_severity(3)
 
@@ -38,7 +42,7 @@ def run(node: str, inputs: dict[str, np.ndarray], outputs: dict[str, tuple[int, 
     described = [helper.make_tensor_value_info(name, TYPES[value.dtype], value.shape) for name, value in inputs.items()]
     results = [helper.make_tensor_value_info(name, TYPES[x.dtype], shape) for name, shape in outputs.items()]
     graph = helper.make_graph([helper.make_node(node, list(inputs), list(outputs), **attributes)], "one", described, results)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSETS[node])], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -81,9 +85,33 @@ def layer_norm(request: normative.Request) -> dict[str, Any]:
     return {"output": run("LayerNormalization", inputs, {"output": x.shape}, epsilon=p["eps"], axis=-len(shape))[0]}
 
 
+@normative.operation("group_norm", dtypes=DTYPES)
+def group_norm(request: normative.Request) -> dict[str, Any]:
+    p, tensors = request.parameters, request.tensors
+    x = tensors["input"]
+    channels = (x.shape[1] if x.ndim > 1 else 1,)
+    inputs = {
+        "input": x, "weight": tensors.get("weight", np.ones(channels, x.dtype)),
+        "bias": tensors.get("bias", np.zeros(channels, x.dtype)),
+    }  # fmt: skip
+    result = run("GroupNormalization", inputs, {"output": x.shape}, epsilon=p["eps"], num_groups=p["num_groups"])
+    return {"output": result[0]}
+
+
+@normative.operation("rms_norm", dtypes=DTYPES)
+def rms_norm(request: normative.Request) -> dict[str, Any]:
+    p, tensors = request.parameters, request.tensors
+    x, shape = tensors["input"], tuple(p["normalized_shape"])
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise normative.Refusal("shape", f"the input's last axes are not {list(shape)}")
+    inputs = {"input": x, "weight": tensors.get("weight", np.ones(shape, x.dtype))}
+    eps = np.finfo(x.dtype).eps if p["eps"] is None else p["eps"]
+    return {"output": run("RMSNormalization", inputs, {"output": x.shape}, epsilon=float(eps), axis=-len(shape))[0]}
+
+
 if __name__ == "__main__":
     details = {
-        "onnx": onnx.__version__, "opset": str(OPSET), "provider": "CPUExecutionProvider",
+        "onnx": onnx.__version__, "opsets": ", ".join(map(str, OPSETS.values())), "provider": "CPUExecutionProvider",
         "licence": "MIT", "source": "https://github.com/microsoft/onnxruntime",
     }  # fmt: skip
     normative.serve(name="onnxruntime", version=onnxruntime.__version__, details=details)

@@ -134,6 +134,14 @@ impl Goldens {
         self.folders.iter().flat_map(Folder::cases)
     }
 
+    /// Every case that was recorded, with the name of its recording.
+    pub fn recorded(&self) -> impl Iterator<Item = (&str, &Case)> {
+        let recordings = self.folders.iter().flat_map(|folder| &folder.recordings);
+        recordings.flat_map(|(recording, cases)| {
+            cases.iter().map(move |(recorded, _)| (recording.name.as_str(), &recorded.case))
+        })
+    }
+
     /// Judges the cases that the options mean, and adds the verdicts to the report. Adds the lists of deviations to those
     /// that are given.
     pub fn judge(self, report: &mut Report, options: &SelectionOptions, lists: &mut Vec<Expectations>) {

@@ -1,10 +1,11 @@
 //! `normative table`: the documentation's tables, computed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, ValueEnum};
 
 use super::Stop;
+use super::goldens::{Goldens, default_folder};
 use super::output::{markdown, print};
 use crate::arithmetic::DataType;
 use crate::case::{FlagKind, catalogue, sketch};
@@ -16,6 +17,9 @@ use crate::report::{Status, multiple};
 use crate::simulate::momentum::{FRAMEWORKS, Framework};
 use crate::subject::cuda_order::{PIECES, Piece};
 use crate::subject::planted::BUGS;
+
+/// The folder that shows the format, by an answer of nobody's.
+const EXAMPLES: &str = "examples";
 
 /// Prints a table of the documentation in Markdown, computed from the catalogue and the planted bugs.
 #[derive(Debug, Args)]
@@ -29,6 +33,8 @@ pub(super) struct Arguments {
 enum Which {
     /// The operations: hyper-parameters, tensors, states, dialects, data types.
     Operations,
+    /// The operations: cases forward and backward, the recordings that have answers, dialects.
+    Goldens,
     /// What the catalogue can see: the largest effect of each planted bug, as a multiple of the bound.
     Power,
     /// The planted bugs: what each does, what it does to a user, where it was seen.
@@ -52,6 +58,7 @@ enum Which {
 pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
     print(&match arguments.table {
         Which::Operations => operations_table(),
+        Which::Goldens => goldens_table(),
         Which::Power => power_table(),
         Which::Bugs => bugs_table(),
         Which::FalseAlarms => false_alarms_table(),
@@ -108,6 +115,36 @@ fn operations_table() -> String {
     };
     let header = ["operation", "hyper-parameters", "tensors in", "out", "state", "differentiable", "modes", "dialects"];
     markdown(&header, Operation::NAMES.iter().map(row).collect())
+}
+
+/// A row for each operation: how many cases ask for its outputs and for its gradients, and who has answered some of them.
+fn goldens_table() -> String {
+    let goldens = Goldens::below(&default_folder());
+    let mut recorded: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    for (recording, case) in goldens.recorded().filter(|(recording, _)| *recording != EXAMPLES) {
+        *recorded.entry(case.operation().name()).or_default().entry(recording).or_default() += 1;
+    }
+    let row = |&name: &&'static str| {
+        let cases = catalogue::cases().iter().filter(|case| case.operation().name() == name);
+        let (backward, forward): (Vec<_>, Vec<_>) =
+            cases.partition(|case| case.steps.iter().any(|step| step.gradients));
+        let from: Vec<String> = recorded
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(|(recording, cases)| format!("`{recording}` {cases}"))
+            .collect();
+        let dialects: Vec<String> = Operation::dialects(name).iter().map(|dialect| format!("`{dialect}`")).collect();
+        [
+            format!("`{name}`"),
+            forward.len().to_string(),
+            backward.len().to_string(),
+            if from.is_empty() { "–".to_owned() } else { from.join(", ") },
+            dialects.join(", "),
+        ]
+    };
+    let header = ["operation", "forward", "backward", "goldens from", "dialects"];
+    unpadded(header, Operation::NAMES.iter().map(row))
 }
 
 /// A row for each bug and operation, a column for each data type; an effect below [`EXPOSED`] is no evidence.

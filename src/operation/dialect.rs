@@ -192,8 +192,9 @@ dialects! {
     Paddle "PaddlePaddle 2" {
         name: "paddle",
         one_value: OneValue::PassedOn,
+        single_parameters: true,
         departure: "momentum weighs the old value, the biased variance is averaged, and one value per channel is passed \
-                    on: y = x, and nothing moves",
+                    on: y = x, and nothing moves; momentum and eps are F32",
         source: "paddle/phi/kernels/cpu/batch_norm_kernel.cc",
     }
     Caffe "Caffe 1.0" {

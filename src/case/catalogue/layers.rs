@@ -7,7 +7,7 @@ use crate::arithmetic::format::power_of_two;
 use crate::case::sketch::{Role, Sketch, sketch};
 use crate::case::values::{Values, held};
 use crate::case::{Flag, Step};
-use crate::operation::{Dialect, Mode, Operation, RmsNorm};
+use crate::operation::{Dialect, Mode, Operation, PreciseBatchNormStatistics, RmsNorm};
 use crate::tensor::Tensor;
 
 /// The operations that sketches know, in the order of the list.
@@ -150,6 +150,13 @@ fn members(name: &str, dtype: DataType) -> Vec<Member> {
             ..PLAIN
         },
     ];
+    if dtype == DataType::F32 {
+        let once = Member { gradients: false, double_backward: false, topics: &[Flag::BatchOne], ..PLAIN };
+        let comment = "A batch of one without space: a vector of channels.";
+        members.push(Member { label: "one-sample-flat", comment, sizes: [1, 4, 1], ..once });
+        let comment = "A batch without samples.";
+        members.push(Member { label: "empty", comment, topics: &[Flag::Empty], sizes: [0, 4, 6], ..once });
+    }
     if precision > 20 {
         let comment = "A large group.";
         let sizes = if pixels { [1, 2048, 1] } else { [1, 2, 1024] };
@@ -174,6 +181,7 @@ pub(super) fn make(maker: &mut Maker) {
         dialects(maker, dtype);
         masks(maker, dtype);
         norms_at_zero(maker, dtype);
+        populations(maker, dtype);
     }
     refusals(maker);
 }
@@ -369,6 +377,28 @@ fn norms_at_zero(maker: &mut Maker, dtype: DataType) {
             }
             maker.add_both(name, "Vectors of zeros, or shorter than eps.", &[], step);
         }
+    }
+}
+
+/// A population that comes in batches, none of them empty, which an implementation may divide by.
+fn populations(maker: &mut Maker, dtype: DataType) {
+    for (label, splits, mean, spread) in [
+        ("one-batch", vec![4], 0.5, 0.0),
+        ("equal", vec![2, 2, 2], 0.5, 0.0),
+        ("unequal", vec![1, 4, 2], 0.5, 0.0),
+        ("apart", vec![2, 3], 0.0, 4.0),
+        ("far", vec![3, 2], 64.0, 0.0),
+    ] {
+        let name = format!("precise_batch_norm_statistics-{}-population-{label}", short(dtype));
+        let mut values = Values::named(&name);
+        let mut input = Vec::new();
+        for (index, &samples) in splits.iter().enumerate() {
+            input.extend(values.normals(samples * 12, mean + spread * index as f64, 1.0));
+        }
+        let shape = [splits.iter().sum(), 3, 4];
+        let operation = Operation::PreciseBatchNormStatistics(PreciseBatchNormStatistics { splits });
+        let step = Call::new(operation, dtype).input(&shape, input).step();
+        maker.add_both(name, "The statistics of all batches together, however they are split.", &[], step);
     }
 }
 

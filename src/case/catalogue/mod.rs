@@ -4,6 +4,7 @@
 //! break anyone's continuous integration.
 
 mod batch_norm;
+mod degenerate;
 mod dialects;
 mod families;
 mod instance_norm;
@@ -69,6 +70,7 @@ pub fn unflagged() -> Vec<Case> {
     weights::make(&mut maker);
     dialects::make(&mut maker);
     layers::make(&mut maker);
+    degenerate::make(&mut maker);
     maker.cases
 }
 
