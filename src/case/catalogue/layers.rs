@@ -236,6 +236,10 @@ fn step(member: &Member, case: &str, dtype: DataType, parameters: DataType) -> S
                 let input = member.input(&mut values, &shape);
                 call.input(&shape, input)
             }
+            // Of a channel of one value a mask must keep it: of none there is no mean.
+            Role::Mask if member.sizes[0] * member.sizes[2] == 1 => {
+                call.tensor(part.name, dtype, &shape, vec![1.0; shape.iter().product()])
+            }
             // What is like the input is so in its type too.
             Role::Like | Role::Mask => {
                 let filled = filled(part.role, &mut values, shape.iter().product());
