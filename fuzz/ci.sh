@@ -35,6 +35,6 @@ for target in "${targets[@]}"; do
   found=$(mktemp -d)
   mkdir -p "regressions/$target"
   cargo +nightly fuzz run "$target" --target "$triple" "$found" "corpus/$target" "regressions/$target" -- \
-    -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -dict=normative.dict -verbosity=0 -print_final_stats=1
+    -max_total_time="$seconds" -entropic=0 -print_funcs=0 -rss_limit_mb=2048 -timeout=10 -dict=normative.dict -verbosity=0 -print_final_stats=1
   rm -r "$found"
 done

@@ -18,7 +18,7 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::real::step_of;
-use super::tracked::{ratio, spread_of_power, wider};
+use super::tracked::{ratio, rounded_exponent, spread_of_power, wider};
 use super::{Function, Real};
 
 /// A value, the sum of the magnitudes of its terms, and the largest error that a good program can make in it.
@@ -110,7 +110,8 @@ impl Real for Majorant {
         let value = self.value.powf(exponent);
         let carried = spread_of_power(self.value, self.error, exponent);
         // A library's power is granted two roundings, which `computed` doubles anyway.
-        Majorant::computed(value, value.abs(), carried, self.unit)
+        let rounded = rounded_exponent(self.value, exponent, self.unit) * value.abs();
+        Majorant::computed(value, value.abs(), carried + rounded, self.unit)
     }
 
     fn sqrt(self) -> Majorant {

@@ -135,7 +135,7 @@ impl Goldens {
     }
 
     /// Every case that was recorded, with the name of its recording.
-    pub fn recorded(&self) -> impl Iterator<Item = (&str, &Case)> {
+    pub fn named_cases(&self) -> impl Iterator<Item = (&str, &Case)> {
         let recordings = self.folders.iter().flat_map(|folder| &folder.recordings);
         recordings.flat_map(|(recording, cases)| {
             cases.iter().map(move |(recorded, _)| (recording.name.as_str(), &recorded.case))

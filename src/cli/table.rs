@@ -121,7 +121,7 @@ fn operations_table() -> String {
 fn goldens_table() -> String {
     let goldens = Goldens::below(&default_folder());
     let mut recorded: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
-    for (recording, case) in goldens.recorded().filter(|(recording, _)| *recording != EXAMPLES) {
+    for (recording, case) in goldens.named_cases().filter(|(recording, _)| *recording != EXAMPLES) {
         *recorded.entry(case.operation().name()).or_default().entry(recording).or_default() += 1;
     }
     let row = |&name: &&'static str| {

@@ -136,12 +136,13 @@ struct Matrix<'a, R> {
     input: &'a [R],
     /// The flat positions of each row.
     rows: Vec<Vec<usize>>,
+    columns: usize,
 }
 
 impl<'a, R: Real> Matrix<'a, R> {
     fn new(plan: &Plan, input: &'a [R]) -> Matrix<'a, R> {
         let rows = (0..plan.partition.groups()).map(|row| plan.partition.positions(row)).collect();
-        Matrix { input, rows }
+        Matrix { input, rows, columns: plan.partition.group_size() }
     }
 
     /// W·v
@@ -152,9 +153,8 @@ impl<'a, R: Real> Matrix<'a, R> {
 
     /// Wᵀ·u
     fn transposed_times(&self, u: &[R]) -> Vec<R> {
-        let columns = self.rows.first().map_or(0, Vec::len);
         let column = |column: usize| R::sum(self.rows.iter().zip(u).map(|(row, &u)| self.input[row[column]] * u));
-        (0..columns).map(column).collect()
+        (0..self.columns).map(column).collect()
     }
 
     fn iterate(&self, mut u: Vec<R>, mut v: Vec<R>, plan: &Plan, rule: &Rule) -> (Vec<R>, Vec<R>) {
@@ -178,5 +178,30 @@ impl<'a, R: Real> Matrix<'a, R> {
 
     fn sigma(&self, u: &[R], v: &[R]) -> R {
         R::sum(self.times(v).into_iter().zip(u).map(|(w, &u)| w * u))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Tensor;
+    use crate::arithmetic::DataType;
+    use crate::case::Step;
+    use crate::judge::Expected;
+    use crate::operation::Mode;
+    use crate::tensor::Tensors;
+
+    /// As PyTorch 2.15 does.
+    #[test]
+    fn a_weight_without_rows_has_a_vector_of_zeros_for_its_columns() {
+        let operation =
+            serde_json::from_str(r#"{"name": "spectral_norm", "dim": 0, "n_power_iterations": 1, "eps": 1e-12}"#);
+        let tensor = |shape: &[usize], values| Tensor::rounded(DataType::F64, shape, values);
+        let tensors =
+            [("input", tensor(&[0, 3], vec![])), ("u", tensor(&[0], vec![])), ("v", tensor(&[3], vec![1.0; 3]))];
+        let tensors: Tensors = tensors.map(|(name, tensor)| (name.to_owned(), tensor)).into();
+        let step = Step { mode: Mode::Train, ..Step::forward(operation.expect("an operation"), tensors) };
+        let Expected::Tensors { tensors, .. } = Expected::of(&step) else { panic!("refused") };
+        assert_eq!(tensors["v"].rounded, [0.0; 3]);
+        assert!(tensors["u"].rounded.is_empty());
     }
 }

@@ -209,7 +209,7 @@ fn number(step: &Step, name: &str) -> f64 {
     json.get(name).and_then(serde_json::Value::as_f64).unwrap_or(0.0)
 }
 
-pub(super) fn shape(step: &Step) -> Vec<usize> {
+fn shape(step: &Step) -> Vec<usize> {
     step.tensors["input"].shape().to_vec()
 }
 
