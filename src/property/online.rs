@@ -23,23 +23,23 @@ pub(super) const PROPERTIES: &[Property] = &[Property {
     trial: one_by_one,
 }];
 
-/// The values are few and small integers, L is a power of two, momentum 1/4: so a program in F32 has the exact state, and
-/// nothing is lost where it is stored between two calls. A half type is too narrow for that.
+/// The values are few and small integers, L is a power of two, momentum ½: so every type holds the state exactly, and nothing
+/// is lost where it is stored between two calls.
 fn one_by_one(setting: &mut Setting) -> Option<Trial> {
-    if !matches!(setting.dtype, DataType::F64 | DataType::F32) {
-        return None;
-    }
-    let sizes = [2 + setting.values.below(2), 1 + setting.values.below(3), setting.values.pick(&[2, 4])];
+    let narrow = matches!(setting.dtype, DataType::F16 | DataType::BF16);
+    let (samples, lengths, most): (usize, &[usize], i64) = if narrow { (2, &[2], 1) } else { (3, &[2, 4], 4) };
+    let sizes = [samples, 1 + setting.values.below(3), setting.values.pick(lengths)];
     let mut whole = setting.step_of(setting.operation, sizes);
     match &mut whole.operation {
-        Operation::OnlineNorm(norm) => norm.momentum = 0.25,
-        Operation::OnlineNormBackward(norm) => norm.momentum = 0.25,
+        Operation::OnlineNorm(norm) => norm.momentum = 0.5,
+        Operation::OnlineNormBackward(norm) => norm.momentum = 0.5,
         _ => return None,
     }
-    for name in ["input", "normalized"].into_iter().filter(|name| whole.tensors.contains_key(*name)).collect::<Vec<_>>()
-    {
-        let values = (0..sizes.iter().product()).map(|_| setting.integer(4) as f64).collect();
-        whole.tensors.insert(name.to_owned(), setting.tensor(&sizes, values));
+    for name in ["input", "normalized"] {
+        if whole.tensors.contains_key(name) {
+            let values = (0..sizes.iter().product()).map(|_| setting.integer(most) as f64).collect();
+            whole.tensors.insert(name.to_owned(), setting.tensor(&sizes, values));
+        }
     }
     let samples = (0..sizes[0]).map(|sample| alone(setting, &whole, sample)).collect();
     Some(Trial::chained(vec![vec![whole], samples], |answers, finding| {
