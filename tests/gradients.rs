@@ -26,9 +26,7 @@ fn step_where(name: &str, seed: u64, wanted: fn(&Step) -> bool) -> Step {
 
 /// Σ over the outputs of ⟨grad_output, d output/d x along a direction⟩, by dual numbers through the forward definition.
 fn along(step: &Step, direction: &Tensors<Vec<f64>>) -> f64 {
-    let descriptions = step.descriptions();
-    let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
-    let plan = step.operation.plan(&call, &Rule::default()).expect("random steps are answered");
+    let plan = step.plan(&Rule::default()).expect("random steps are answered");
     let values = step.values(|x| x);
     let dual: Tensors<Vec<Dual<Truth>>> = values
         .iter()
@@ -89,10 +87,7 @@ fn the_sums_of_an_input_gradient_are_known() {
     for name in ["batch_norm", "layer_norm", "group_norm", "instance_norm", "sync_batch_norm"] {
         for seed in 0..40 {
             let step = step(name, seed);
-            let descriptions = step.descriptions();
-            let call =
-                Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
-            let plan = step.operation.plan(&call, &Rule::default()).expect("random steps are answered");
+            let plan = step.plan(&Rule::default()).expect("random steps are answered");
             if plan.source == Source::Stored {
                 continue;
             }
@@ -112,9 +107,7 @@ fn the_sums_of_an_input_gradient_are_known() {
 /// S along the direction, by second-order dual numbers through the forward definition alone.
 fn twice_along(step: &Step, direction: &Tensors<Vec<f64>>) -> f64 {
     type Second = Dual<Dual<Truth>>;
-    let descriptions = step.descriptions();
-    let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
-    let plan = step.operation.plan(&call, &Rule::default()).expect("random steps are answered");
+    let plan = step.plan(&Rule::default()).expect("random steps are answered");
     let values = step.values(|x| x);
     let moving = |name: &str, x: &[f64]| -> Vec<Second> {
         let zeros = vec![0.0; x.len()];

@@ -107,28 +107,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--zero", action="store_true", help="AdaLayerNormZero for ada_layer_norm")
     zero = parser.parse_args().zero
-    torch.set_num_threads(1)
 
     def answer(request: normative.Request) -> Mapping[str, Any]:
-        try:
-            module = OPERATIONS[request.name](request, zero)
-        except (normative.Refusal, normative.Unsupported):
-            raise
-        except Exception as error:
-            raise normative_torch.outcome(error, request) from error
+        module = normative_torch.build(lambda request: OPERATIONS[request.name](request, zero), request)
         return normative_torch.call(module, request, NAMES)
 
     for name in OPERATIONS:
         dialects = {"dialects": ["t5"]} if name == "rms_norm" else {}
         normative.operation(name, dtypes=["F64", "F32", "F16", "BF16"], **dialects)(answer)
-    normative.serve(
-        name="diffusers",
-        version=diffusers.__version__,
-        framework="torch",
-        options=["gradients", "double_backward", "channels_last", "strided"],
-        arithmetic={"accumulate": "F32", "depth": "any"},
-        details={"torch": torch.__version__.split("+")[0], "licence": "Apache-2.0"},
-    )
+    normative_torch.serve("diffusers", diffusers.__version__, "Apache-2.0")
 
 
 if __name__ == "__main__":

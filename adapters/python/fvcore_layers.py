@@ -41,12 +41,4 @@ def precise_batch_norm_statistics(request: normative.Request) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    normative.serve(
-        name="fvcore",
-        version=version("fvcore"),
-        framework="torch",
-        options=["channels_last", "strided"],
-        arithmetic={"accumulate": "F32", "depth": "any"},
-        details={"torch": torch.__version__.split("+")[0], "licence": "Apache-2.0"},
-    )
+    normative_torch.serve("fvcore", version("fvcore"), "Apache-2.0", ["channels_last", "strided"])

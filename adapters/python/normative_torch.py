@@ -13,7 +13,7 @@ The handler of an adapter builds its module and hands it over::
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,9 @@ REFUSALS = {
     "empty": r"to be greater than 0, got 0|of size \[(\d+, )*0[],]|should be non-zero|is empty",
     "too_few_values": r"more than 1 (value per channel|spatial element)",
 }
+
+#: What a module on PyTorch can do without saying more.
+OPTIONS = ("gradients", "double_backward", "channels_last", "strided")
 
 #: No word about the case: a kernel or a derivative that is missing, and a machine that failed.
 MISSING = re.compile(
@@ -62,6 +65,29 @@ def call(module: nn.Module, request: normative.Request, names: Mapping[str, str]
     except Exception as error:
         # A layer may change its buffers before it refuses, as PyTorch counts the batch.
         raise outcome(error, request, _state(module, request, names or {})) from error
+
+
+def build(maker: Callable[[normative.Request], nn.Module], request: normative.Request) -> nn.Module:
+    """The module that ``maker`` makes of a request; what that raises is a refusal too."""
+    try:
+        return maker(request)
+    except (normative.Refusal, normative.Unsupported):
+        raise
+    except Exception as error:
+        raise outcome(error, request) from error
+
+
+def serve(name: str, version: str, licence: str, options: Sequence[str] = OPTIONS) -> None:
+    """Serves the layers of a library that computes with PyTorch on a CPU."""
+    torch.set_num_threads(1)
+    normative.serve(
+        name=name,
+        version=version,
+        framework="torch",
+        options=list(options),
+        arithmetic={"accumulate": "F32", "depth": "any"},
+        details={"torch": torch.__version__.split("+")[0], "licence": licence},
+    )
 
 
 def outcome(error: Exception, request: normative.Request, state: Mapping[str, Tensor] | None = None) -> Exception:

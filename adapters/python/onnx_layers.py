@@ -73,12 +73,18 @@ def batch_norm(request: normative.Request) -> dict[str, Any]:
     return {"output": results[0], **{name: moved[name] for name in request.state}}
 
 
+def normalized_shape(request: normative.Request) -> tuple[int, ...]:
+    """The last axes of the input, which the operators know by their number alone."""
+    shape = tuple(request.parameters["normalized_shape"])
+    if not shape or request.tensors["input"].shape[-len(shape) :] != shape:
+        raise normative.Refusal("shape", f"the input's last axes are not {list(shape)}")
+    return shape
+
+
 @normative.operation("layer_norm", dtypes=DTYPES)
 def layer_norm(request: normative.Request) -> dict[str, Any]:
     p, tensors = request.parameters, request.tensors
-    x, shape = tensors["input"], tuple(p["normalized_shape"])
-    if not shape or x.shape[-len(shape) :] != shape:
-        raise normative.Refusal("shape", f"the input's last axes are not {list(shape)}")
+    x, shape = tensors["input"], normalized_shape(request)
     inputs = {"input": x, "weight": tensors.get("weight", np.ones(shape, x.dtype))}
     if "bias" in tensors:
         inputs["bias"] = tensors["bias"]
@@ -101,9 +107,7 @@ def group_norm(request: normative.Request) -> dict[str, Any]:
 @normative.operation("rms_norm", dtypes=DTYPES)
 def rms_norm(request: normative.Request) -> dict[str, Any]:
     p, tensors = request.parameters, request.tensors
-    x, shape = tensors["input"], tuple(p["normalized_shape"])
-    if not shape or x.shape[-len(shape) :] != shape:
-        raise normative.Refusal("shape", f"the input's last axes are not {list(shape)}")
+    x, shape = tensors["input"], normalized_shape(request)
     inputs = {"input": x, "weight": tensors.get("weight", np.ones(shape, x.dtype))}
     eps = np.finfo(x.dtype).eps if p["eps"] is None else p["eps"]
     return {"output": run("RMSNormalization", inputs, {"output": x.shape}, epsilon=float(eps), axis=-len(shape))[0]}

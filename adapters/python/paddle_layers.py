@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """PaddlePaddle as a subject: the norms of paddle.nn on a CPU.
 
-    python3 -m venv venv && venv/bin/pip install paddlepaddle numpy
+    python3 -m venv venv && venv/bin/pip install paddlepaddle==3.3.1 numpy
     normative check --subject 'venv/bin/python adapters/python/paddle_layers.py'
 
 Batch norm is asked in the dialect paddle. What was not sent of weight and bias is left out, weight_attr=False.

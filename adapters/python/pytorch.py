@@ -264,12 +264,7 @@ class Caller:
     autocast: torch.dtype | None = None
 
     def __call__(self, request: normative.Request) -> Mapping[str, Any]:
-        try:
-            module = OPERATIONS[request.name](request)
-        except (normative.Refusal, normative.Unsupported):
-            raise
-        except Exception as error:
-            raise normative_torch.outcome(error, request) from error
+        module = normative_torch.build(OPERATIONS[request.name], request)
         if self.autocast:
             self._cast(module, request.tensors["input"].dtype)
         if self.compile:

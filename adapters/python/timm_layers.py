@@ -175,27 +175,14 @@ NAMES: dict[str, dict[str, str]] = {
 
 
 def answer(request: normative.Request) -> Mapping[str, Any]:
-    try:
-        module = OPERATIONS[request.name](request)
-    except (normative.Refusal, normative.Unsupported):
-        raise
-    except Exception as error:
-        raise normative_torch.outcome(error, request) from error
+    module = normative_torch.build(OPERATIONS[request.name], request)
     return normative_torch.call(module, request, NAMES.get(request.name, IMAGES))
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     for name in OPERATIONS:
         normative.operation(name, dtypes=["F64", "F32"])(answer)
-    normative.serve(
-        name="timm",
-        version=timm.__version__,
-        framework="torch",
-        options=["gradients", "double_backward", "channels_last", "strided"],
-        arithmetic={"accumulate": "F32", "depth": "any"},
-        details={"torch": torch.__version__.split("+")[0], "licence": "Apache-2.0"},
-    )
+    normative_torch.serve("timm", timm.__version__, "Apache-2.0")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from typing import Any
 import normative
 
 try:
-    import torch
     import transformers
+    from torch import nn
     from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
     from transformers.models.nemotron.modeling_nemotron import NemotronLayerNorm1P
@@ -26,8 +26,6 @@ try:
 except ImportError as error:
     print(f"transformers_layers.py: transformers or PyTorch cannot be imported: {error}", file=sys.stderr)
     sys.exit(3)
-
-from torch import nn
 
 import normative_torch
 
@@ -64,27 +62,14 @@ OPERATIONS: dict[str, Callable[[normative.Request], nn.Module]] = {
 
 
 def answer(request: normative.Request) -> Mapping[str, Any]:
-    try:
-        module = OPERATIONS[request.name](request)
-    except (normative.Refusal, normative.Unsupported):
-        raise
-    except Exception as error:
-        raise normative_torch.outcome(error, request) from error
+    module = normative_torch.build(OPERATIONS[request.name], request)
     return normative_torch.call(module, request)
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     for name in OPERATIONS:
         normative.operation(name, dtypes=["F32", "F16", "BF16"], **dialects(name))(answer)
-    normative.serve(
-        name="transformers",
-        version=transformers.__version__,
-        framework="torch",
-        options=["gradients", "channels_last", "strided"],
-        arithmetic={"accumulate": "F32", "depth": "any"},
-        details={"torch": torch.__version__.split("+")[0], "licence": "Apache-2.0"},
-    )
+    normative_torch.serve("transformers", transformers.__version__, "Apache-2.0", ["gradients", "channels_last", "strided"])
 
 
 def dialects(name: str) -> dict[str, list[str]]:

@@ -64,7 +64,7 @@ NAMES: dict[str, dict[str, str]] = {
 
 def answer(request: normative.Request) -> Mapping[str, Any]:
     # A parameter of another shape than the module's own does not come to it.
-    module = OPERATIONS[request.name](request)
+    module = normative_torch.build(OPERATIONS[request.name], request)
     for name, own in NAMES[request.name].items():
         expected = tuple(getattr(module, own).shape) or (1,)
         if name in request.tensors and tuple(request.tensors[name].shape) != expected:
@@ -73,17 +73,9 @@ def answer(request: normative.Request) -> Mapping[str, Any]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     for name in OPERATIONS:
         normative.operation(name, dtypes=["F64", "F32"])(answer)
-    normative.serve(
-        name="x-transformers",
-        version=version("x-transformers"),
-        framework="torch",
-        options=["gradients", "double_backward", "channels_last", "strided"],
-        arithmetic={"accumulate": "F32", "depth": "any"},
-        details={"torch": torch.__version__.split("+")[0], "licence": "MIT"},
-    )
+    normative_torch.serve("x-transformers", version("x-transformers"), "MIT")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Answer, Step};
-use crate::operation::{Call, Description};
+use crate::operation::Description;
 use crate::tensor::{Tensor, Tensors};
 
 /// What every answer may carry besides the tensors of its operation.
@@ -70,11 +70,9 @@ fn expected(call: &Step) -> Descriptions {
 
 /// The outputs: of the shapes that the plan says, or that of the input where the call should have been refused.
 pub(crate) fn outputs(call: &Step) -> Descriptions {
-    let tensors = call.descriptions();
-    let shapes = Call { mode: call.mode, tensors: &tensors, num_batches_tracked: call.num_batches_tracked() };
-    let Some(Description { shape, .. }) = tensors.get("input").cloned() else { return Descriptions::new() };
+    let Some(shape) = call.tensors.get("input").map(|input| input.shape().to_vec()) else { return Descriptions::new() };
     let names = call.operation.signature().outputs;
-    let outputs = match call.operation.plan(&shapes, &call.operation.rule()) {
+    let outputs = match call.plan(&call.operation.rule()) {
         Ok(plan) => plan.outputs,
         Err(_) => names.iter().map(|&name| (name, shape.clone())).collect(),
     };

@@ -21,7 +21,7 @@ pub use flag::{Flag, FlagKind};
 pub use hello::{Declared, Hello};
 
 use crate::arithmetic::DataType;
-use crate::operation::{Description, Mode, Operation, Refusal};
+use crate::operation::{Call, Description, Mode, Operation, Plan, Refusal, Refused, Rule};
 use crate::tensor::{Tensor, Tensors};
 
 /// An operation and its steps, with what it is for.
@@ -224,6 +224,23 @@ impl Step {
     pub fn values<T>(&self, convert: impl Fn(f64) -> T) -> Tensors<Vec<T>> {
         let floats = self.tensors.iter().filter(|(name, _)| *name != COUNTER);
         floats.map(|(name, tensor)| (name.clone(), tensor.to_f64().iter().map(|&x| convert(x)).collect())).collect()
+    }
+
+    /// How the call is answered under `rule`.
+    ///
+    /// # Errors
+    /// Where the operation refuses the call: why, and what of the batch was counted.
+    pub fn plan(&self, rule: &Rule) -> Result<Plan, Refused> {
+        let tensors = self.descriptions();
+        let call = Call { mode: self.mode, tensors: &tensors, num_batches_tracked: self.num_batches_tracked() };
+        self.operation.plan(&call, rule)
+    }
+
+    /// The state as it was sent, with `batches` in its counter where batches were counted.
+    pub(crate) fn state(&self, batches: Option<i64>) -> Tensors {
+        let names = self.operation.signature().state.iter();
+        let sent = names.filter_map(|&name| Some((name.to_owned(), self.tensors.get(name)?.clone())));
+        sent.chain(batches.map(|batches| (COUNTER.to_owned(), Tensor::counter(batches)))).collect()
     }
 
     /// The data type of each output that this step has: the input's, the state tensor's own, or for a gradient, once or

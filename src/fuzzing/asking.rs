@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::is_bounded;
 use crate::case::{Answer, Case, Declared, Level, Request, Step, check_answer, preconditions};
 use crate::judge::{Expected, Judgement, Outcome, judge};
-use crate::operation::{Call, Plan};
+use crate::operation::Plan;
 use crate::report::call_in_words;
 use crate::subject::planted::{BUGS, Recipe, variants};
 use crate::subject::{answer_by, rounded};
@@ -29,9 +29,7 @@ pub(super) fn check_call(id: u64, call: &Step) -> (Expected, Answer) {
 
 /// How a call is answered, where it is not refused.
 pub(super) fn plan_of(call: &Step) -> Option<Plan> {
-    let descriptions = call.descriptions();
-    let shapes = Call { mode: call.mode, tensors: &descriptions, num_batches_tracked: call.num_batches_tracked() };
-    call.operation.plan(&shapes, &call.operation.rule()).ok()
+    call.plan(&call.operation.rule()).ok()
 }
 
 /// Whether the error analysis holds for a call.

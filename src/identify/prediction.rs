@@ -3,7 +3,7 @@
 use crate::arithmetic::{Format, Law, Reference};
 use crate::case::{Answer, COUNTER, Declared, Step};
 use crate::judge::{accumulator, tracker};
-use crate::operation::{Call, Rule};
+use crate::operation::Rule;
 use crate::tensor::{Tensor, Tensors};
 
 /// The answer of a rule.
@@ -42,9 +42,7 @@ impl Predicted {
     }
 
     fn within(step: &Step, rule: &Rule, law: Law, own: Format) -> Predicted {
-        let shapes = step.descriptions();
-        let call = Call { mode: step.mode, tensors: &shapes, num_batches_tracked: step.num_batches_tracked() };
-        let Ok(plan) = step.operation.plan(&call, rule) else { return Predicted::Refuses };
+        let Ok(plan) = step.plan(rule) else { return Predicted::Refuses };
         let values = step.values(|x| x);
         let declared = Declared::default();
         let truths = step.operation.forward(&Reference, &plan, &values, rule);

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use crate::arithmetic::{DataType, DoubleDouble, Format, Law, Reference, Truth};
-use crate::case::{COUNTER, Declared, Step};
+use crate::case::{Declared, Step};
 use crate::judge::bound::Bounds;
 use crate::judge::exact::ExactAnswers;
-use crate::operation::{Call, Plan, Refusal};
-use crate::tensor::{Tensor, Tensors};
+use crate::operation::{Plan, Refusal};
+use crate::tensor::Tensors;
 
 /// A radius above this part of the value cannot judge: the oracle is asked.
 const SHARP: f64 = 8.470329472543003e-22; // 2⁻⁷⁰
@@ -81,19 +81,10 @@ impl Expected {
     pub fn of(step: &Step) -> Expected {
         let rule = step.operation.rule();
         let descriptions = step.descriptions();
-        let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
-        let plan = match step.operation.plan(&call, &rule) {
+        let plan = match step.plan(&rule) {
             Ok(plan) => plan,
             Err(refused) => {
-                let mut state = Tensors::new();
-                for &name in step.operation.signature().state {
-                    if let Some(tensor) = step.tensors.get(name) {
-                        state.insert(name.to_owned(), tensor.clone());
-                    }
-                }
-                if let Some(batches) = refused.num_batches_tracked {
-                    state.insert(COUNTER.to_owned(), Tensor::counter(batches));
-                }
+                let state = step.state(refused.num_batches_tracked);
                 return Expected::Refused { refusal: refused.refusal, state };
             }
         };

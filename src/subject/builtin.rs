@@ -8,7 +8,7 @@ use super::{Fault, Hello, Subject};
 use crate::arithmetic::{Accumulator, DataType, Format, Machine, Program, VarianceMethod};
 use crate::case::{Answer, COUNTER, Request, Step};
 use crate::judge::Expected;
-use crate::operation::{Call, Operation, Refused, Rule};
+use crate::operation::{Operation, Rule};
 use crate::tensor::{Tensor, Tensors};
 
 /// The emulations: name, whether nothing is fused, sentence.
@@ -88,10 +88,12 @@ pub fn answer(step: &Step, recipe: &Recipe) -> Answer {
 
 fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
     let descriptions = step.descriptions();
-    let call = Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
-    let plan = match step.operation.plan(&call, &recipe.rule) {
+    let plan = match step.plan(&recipe.rule) {
         Ok(plan) => plan,
-        Err(why) => return refused(step, why),
+        Err(refused) => {
+            let state = step.state(refused.num_batches_tracked);
+            return Answer::Refused { refusal: refused.refusal, state };
+        }
     };
     let half = if step.tensors["input"].dtype() == DataType::BF16 { Format::BF16 } else { Format::F16 };
     let machine = Machine::<T>::new(match recipe.half {
@@ -116,16 +118,6 @@ fn computed<T: Accumulator>(step: &Step, recipe: &Recipe) -> Answer {
     }
     tensors.extend(outputs.num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
     Answer::Tensors(tensors)
-}
-
-/// A refusal, with the state as it was sent but for what was counted.
-pub(super) fn refused(step: &Step, why: Refused) -> Answer {
-    let mut state = Tensors::new();
-    for &name in step.operation.signature().state {
-        state.extend(step.tensors.get(name).map(|tensor| (name.to_owned(), tensor.clone())));
-    }
-    state.extend(why.num_batches_tracked.map(|n| (COUNTER.to_owned(), Tensor::counter(n))));
-    Answer::Refused { refusal: why.refusal, state }
 }
 
 /// What a rule does to an output before it is stored.

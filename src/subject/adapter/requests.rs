@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::arithmetic::DataType;
 use crate::case::{COUNTER, Case, Level, Request, Step, catalogue};
-use crate::operation::{Call, Mode, Plan, Refused};
+use crate::operation::{Mode, Plan, Refused};
 use crate::subject::{Builtin, Hello, Skipped, Subject};
 use crate::tensor::Tensor;
 
@@ -134,9 +134,7 @@ fn with_nan(tensor: &Tensor) -> Tensor {
 
 /// What the operation makes of the step's shapes.
 pub(super) fn plan(step: &Step) -> Result<Plan, Refused> {
-    let tensors = step.descriptions();
-    let call = Call { mode: step.mode, tensors: &tensors, num_batches_tracked: step.num_batches_tracked() };
-    step.operation.plan(&call, &step.operation.rule())
+    step.plan(&step.operation.rule())
 }
 
 fn question(case: &'static Case) -> Question {

@@ -41,6 +41,33 @@ pub(super) struct Planes<'a> {
     pub length: usize,
 }
 
+/// The parameters of the channels, where they were sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Affine<'a> {
+    pub weight: Option<&'a [f32]>,
+    pub bias: Option<&'a [f32]>,
+}
+
+impl Affine<'_> {
+    /// What `value` makes of each element: of x − μ, r, w and b of its channel, w and b 1 and 0 where they are not there.
+    pub fn applied(
+        &self,
+        input: &[f32],
+        channels: &[Channel],
+        rstd: &[f32],
+        channel: impl Fn(usize) -> usize,
+        value: impl Fn(f32, f32, f32, f32) -> f32,
+    ) -> Vec<f32> {
+        let of = |(i, &x): (usize, &f32)| {
+            let c = channel(i);
+            let weight = self.weight.map_or(1.0, |weight| weight[c]);
+            let bias = self.bias.map_or(0.0, |bias| bias[c]);
+            value(x - channels[c].mean, rstd[c], weight, bias)
+        };
+        input.iter().enumerate().map(of).collect()
+    }
+}
+
 /// The running statistics after a batch.
 #[derive(Clone, Debug)]
 pub(super) struct Running {
@@ -92,35 +119,25 @@ impl Planes<'_> {
     }
 
     /// The output.
-    pub fn transformed(
-        &self,
-        channels: &[Channel],
-        rstd: &[f32],
-        weight: Option<&[f32]>,
-        bias: Option<&[f32]>,
-    ) -> Vec<f32> {
-        let value = |(i, &x): (usize, &f32)| {
-            let c = self.channel(i);
-            let (weight, bias) = (weight.map_or(1.0, |weight| weight[c]), bias.map_or(0.0, |bias| bias[c]));
-            self.device.fma((x - channels[c].mean) * weight, rstd[c], bias)
-        };
-        self.input.iter().enumerate().map(value).collect()
+    pub fn transformed(&self, channels: &[Channel], rstd: &[f32], affine: Affine<'_>) -> Vec<f32> {
+        affine.applied(
+            self.input,
+            channels,
+            rstd,
+            |i| self.channel(i),
+            |deviation, root, weight, bias| self.device.fma(deviation * weight, root, bias),
+        )
     }
 
     /// The output by the element-wise kernel that takes strided inputs: ((x − μ)·r)·w ⊕ b.
-    pub fn transformed_by_elements(
-        &self,
-        channels: &[Channel],
-        rstd: &[f32],
-        weight: Option<&[f32]>,
-        bias: Option<&[f32]>,
-    ) -> Vec<f32> {
-        let value = |(i, &x): (usize, &f32)| {
-            let c = self.channel(i);
-            let (weight, bias) = (weight.map_or(1.0, |weight| weight[c]), bias.map_or(0.0, |bias| bias[c]));
-            self.device.fma((x - channels[c].mean) * rstd[c], weight, bias)
-        };
-        self.input.iter().enumerate().map(value).collect()
+    pub fn transformed_by_elements(&self, channels: &[Channel], rstd: &[f32], affine: Affine<'_>) -> Vec<f32> {
+        affine.applied(
+            self.input,
+            channels,
+            rstd,
+            |i| self.channel(i),
+            |deviation, root, weight, bias| self.device.fma(deviation * root, weight, bias),
+        )
     }
 
     /// The gradients: of a training call with the batch's means and `rstd`, or, where that is not given, of an

@@ -5,20 +5,20 @@ use ndarray::{ArrayD, IxDyn};
 
 use super::row_norm_backward::Gradients;
 use crate::arithmetic::DataType;
-use crate::case::{COUNTER, LayoutFormat, Step};
+use crate::case::{LayoutFormat, Step};
 use crate::operation::Plan;
 use crate::tensor::{Tensor, Tensors};
 
 /// What NVIDIA's arithmetic answers where there is no number.
 const NAN: f32 = f32::from_bits(0x7fff_ffff);
 
-/// A call that is not refused.
-pub(super) struct Request<'a> {
+/// A call that is not refused, and how it is answered.
+pub(super) struct Planned<'a> {
     pub step: &'a Step,
     pub plan: &'a Plan,
 }
 
-impl Request<'_> {
+impl Planned<'_> {
     /// The elements of a tensor, if it was sent.
     pub fn values(&self, name: &str) -> Option<Vec<f32>> {
         Some(self.step.tensors.get(name)?.widened().iter().map(|&value| value as f32).collect())
@@ -61,12 +61,7 @@ impl Request<'_> {
 
     /// An answer with the counter and the state as they were sent, but for what the plan counted.
     pub fn answer(&self) -> Tensors {
-        let mut answer = Tensors::new();
-        for &name in self.step.operation.signature().state {
-            answer.extend(self.step.tensors.get(name).map(|tensor| (name.to_owned(), tensor.clone())));
-        }
-        answer.extend(self.plan.num_batches_tracked.map(|count| (COUNTER.to_owned(), Tensor::counter(count))));
-        answer
+        self.step.state(self.plan.num_batches_tracked)
     }
 
     /// Puts a tensor into an answer: in the shape of the tensor that it belongs to.

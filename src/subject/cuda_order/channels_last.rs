@@ -15,7 +15,7 @@
 //! Certainty: the machine code of 2.15.0 for sm_80, and bit-equal to it; where several blocks meet it was read but not
 //! run. The sizes of blocks from PyTorch's source.
 
-use super::batch_norm::Channel;
+use super::batch_norm::{Affine, Channel};
 use super::device::{Device, tree};
 use super::row_norm_backward::Gradients;
 
@@ -101,19 +101,14 @@ impl Columns<'_> {
     }
 
     /// The output.
-    pub fn transformed(
-        &self,
-        channels: &[Channel],
-        rstd: &[f32],
-        weight: Option<&[f32]>,
-        bias: Option<&[f32]>,
-    ) -> Vec<f32> {
-        let value = |(i, &x): (usize, &f32)| {
-            let c = i % self.channels;
-            let (weight, bias) = (weight.map_or(1.0, |weight| weight[c]), bias.map_or(0.0, |bias| bias[c]));
-            self.device.fma((x - channels[c].mean) * weight, rstd[c], bias)
-        };
-        self.input.iter().enumerate().map(value).collect()
+    pub fn transformed(&self, channels: &[Channel], rstd: &[f32], affine: Affine<'_>) -> Vec<f32> {
+        affine.applied(
+            self.input,
+            channels,
+            rstd,
+            |i| i % self.channels,
+            |deviation, root, weight, bias| self.device.fma(deviation * weight, root, bias),
+        )
     }
 
     /// The gradients of a training call, or of an evaluation.

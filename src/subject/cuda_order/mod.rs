@@ -31,13 +31,12 @@ use std::collections::BTreeMap;
 pub use device::{Device, Root, RootTable, WrongTable};
 pub use pieces::{Certainty, PIECES, Piece};
 
-use self::call::Request as Call;
+use self::call::Planned;
 use self::row_norm::Norm;
-use super::builtin::refused;
 use super::{Fault, Hello, Subject};
 use crate::arithmetic::DataType;
 use crate::case::{Answer, Request, Step};
-use crate::operation::{self, Operation};
+use crate::operation::Operation;
 
 /// The name of the emulation among the compiled-in subjects.
 pub const NAME: &str = "cuda-order";
@@ -73,20 +72,20 @@ pub(super) fn answer(hello: &Hello, device: &Device, step: &Step) -> Answer {
     if let Some(lacking) = hello.lacks(step) {
         return Answer::Unsupported(lacking.to_string());
     }
-    let descriptions = step.descriptions();
-    let call =
-        operation::Call { mode: step.mode, tensors: &descriptions, num_batches_tracked: step.num_batches_tracked() };
-    let plan = match step.operation.plan(&call, &step.operation.rule()) {
+    let plan = match step.plan(&step.operation.rule()) {
         Ok(plan) => plan,
-        Err(why) => return refused(step, why),
+        Err(refused) => {
+            let state = step.state(refused.num_batches_tracked);
+            return Answer::Refused { refusal: refused.refusal, state };
+        }
     };
-    let request = Call { step, plan: &plan };
+    let call = Planned { step, plan: &plan };
     let tensors = match &step.operation {
-        Operation::LayerNorm(norm) => hosts::row_norm(device, &request, Norm::Layer, &norm.normalized_shape),
-        Operation::RmsNorm(norm) => hosts::row_norm(device, &request, Norm::Rms, &norm.normalized_shape),
-        Operation::GroupNorm(norm) => hosts::group_norm(device, &request, norm),
-        Operation::BatchNorm(_) => hosts::batch_norm(device, &request),
-        Operation::InstanceNorm(norm) => hosts::instance_norm(device, &request, usize::from(norm.spatial_dims)),
+        Operation::LayerNorm(norm) => hosts::row_norm(device, &call, Norm::Layer, &norm.normalized_shape),
+        Operation::RmsNorm(norm) => hosts::row_norm(device, &call, Norm::Rms, &norm.normalized_shape),
+        Operation::GroupNorm(norm) => hosts::group_norm(device, &call, norm),
+        Operation::BatchNorm(_) => hosts::batch_norm(device, &call),
+        Operation::InstanceNorm(norm) => hosts::instance_norm(device, &call, usize::from(norm.spatial_dims)),
         other => return Answer::Unsupported(format!("{} is not emulated", other.name())),
     };
     Answer::Tensors(tensors)
