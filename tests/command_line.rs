@@ -407,6 +407,7 @@ fn selections_narrow_a_check() {
         "power_norm",
         "switchable_norm",
         "iter_norm",
+        "decorrelated_batch_norm",
         "batch_group_norm",
         "batch_channel_norm",
     ];

@@ -15,6 +15,7 @@
 
 pub mod double_double;
 mod dual;
+mod eigen;
 pub mod exact;
 pub mod format;
 mod function;
@@ -30,6 +31,7 @@ mod truth;
 
 pub use double_double::DoubleDouble;
 pub use dual::Dual;
+pub use eigen::eigenvectors;
 pub use format::{DataType, Format};
 pub use function::Function;
 pub(crate) use function::{SLOPE_OF_ERF, slope_of_erf};

@@ -244,6 +244,12 @@ flags! {
     Sequence "sequence" Topic "Several calls, each with the state that the one before returned.", "", [];
     NonFinite "non_finite" Topic "NaN or infinity in the input.", "", [];
     Large "large" Topic "A large group, for the depth of sums.", "", ["pytorch/pytorch#54293"];
+    Kernel "kernel" Topic
+        "A size or a start at which a GPU kernel changes course: vectors, warps, blocks.",
+        "", ["flashinfer-ai/flashinfer#634", "microsoft/onnxruntime#17943", "tenstorrent/tt-metal#50682"];
+    Grid "grid" Topic
+        "More groups or samples than a GPU's grid has blocks along its second dimension, 65,535.",
+        "", ["pytorch/pytorch#2917", "pytorch/pytorch#16998", "PaddlePaddle/Paddle#31144", "LBANN/lbann#1610"];
 }
 
 impl Flag {

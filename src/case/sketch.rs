@@ -6,12 +6,13 @@
 use super::values::Values;
 use crate::operation::{
     AdaGroupNorm, AdaInstanceNorm, AdaLayerNorm, AdaptiveBatchNorm, BatchChannelNorm, BatchGroupNorm,
-    BatchInstanceNorm, BatchRenorm, DynamicErf, DynamicTanh, EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1,
-    EvoNormS2, ExtendedBatchNorm, Film, FilterResponseNorm, GhostBatchNorm, GlobalResponseNorm, IterNorm, L1BatchNorm,
-    LayerNorm1p, LayerNorm2d, MaskedBatchNorm, MaskedGroupNorm, MaskedLayerNorm, MeanOnlyBatchNorm, Mode,
-    MovingAverageBatchNorm, OnlineNorm, OnlineNormBackward, Operation, PixelNorm, PositionalNorm, PowerNorm,
-    PreciseBatchNormStatistics, ProxyNorm, QkNorm, RmsNormGated, ScaleNorm, ScaledWeightStandardization, SimpleNorm,
-    Spade, SplitBatchNorm, SwitchableNorm, UnitNormStep, VirtualBatchNorm, WeightDemodulation, WeightStandardization,
+    BatchInstanceNorm, BatchRenorm, DecorrelatedBatchNorm, DynamicErf, DynamicTanh, EvoNormB0, EvoNormB1, EvoNormB2,
+    EvoNormS0, EvoNormS1, EvoNormS2, ExtendedBatchNorm, Film, FilterResponseNorm, GhostBatchNorm, GlobalResponseNorm,
+    IterNorm, L1BatchNorm, LayerNorm1p, LayerNorm2d, MaskedBatchNorm, MaskedGroupNorm, MaskedLayerNorm,
+    MeanOnlyBatchNorm, Mode, MovingAverageBatchNorm, OnlineNorm, OnlineNormBackward, Operation, PixelNorm,
+    PositionalNorm, PowerNorm, PreciseBatchNormStatistics, ProxyNorm, QkNorm, RmsNormGated, ScaleNorm,
+    ScaledWeightStandardization, SimpleNorm, Spade, SplitBatchNorm, SwitchableNorm, UnitNormStep, VirtualBatchNorm,
+    WeightDemodulation, WeightStandardization,
 };
 
 /// A call without its numbers.
@@ -279,7 +280,9 @@ fn research(
         }
         "moving_average_batch_norm" => &[("history", &[Of(2), C], Variance), ("running_square", &[C], Variance)],
         "power_norm" => &[("running_square", &[C], Variance)],
-        "iter_norm" => &[("running_mean", &[C], Mean), ("running_projection", &[C, C], Bias)],
+        "iter_norm" | "decorrelated_batch_norm" => {
+            &[("running_mean", &[C], Mean), ("running_projection", &[C, C], Bias)]
+        }
         "mean_only_batch_norm" => &[("running_mean", &[C], Mean)],
         "l1_batch_norm" => &[("running_mean", &[C], Mean), ("running_scale", &[C], Variance)],
         "extended_batch_norm" => &[("running_mean", &[C], Mean), ("running_var", &[Of(1)], Variance)],
@@ -331,6 +334,7 @@ fn research(
             sketch.must("rho", &[Of(1)], Slope);
             Operation::BatchChannelNorm(BatchChannelNorm { eps, momentum })
         }
+        "decorrelated_batch_norm" => Operation::DecorrelatedBatchNorm(DecorrelatedBatchNorm { eps, momentum }),
         "iter_norm" => Operation::IterNorm(IterNorm { iterations: values.pick(&[5, 3]), eps, momentum }),
         "positional_norm" => Operation::PositionalNorm(PositionalNorm { eps, unbiased: values.below(2) == 0 }),
         "mean_only_batch_norm" => Operation::MeanOnlyBatchNorm(MeanOnlyBatchNorm { momentum }),

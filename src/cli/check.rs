@@ -9,7 +9,7 @@ use super::goldens::{Goldens, default_folder, known};
 use super::options::{ForeverOptions, JudgingOptions, ReportOptions, RunOptions, SelectionOptions, SubjectOptions};
 use super::output::{Colors, publish, warn, write_file};
 use super::{Stop, ask};
-use crate::case::{Case, Flag, catalogue};
+use crate::case::{Case, Flag};
 use crate::golden::Key;
 use crate::property;
 use crate::report::{Asked, Expectations, Report, Status, write_counterexamples};
@@ -64,16 +64,16 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
     }
     let (expectations, mut pool) = match subject.asked() {
         Some(asked) => {
-            let cases = catalogue::cases();
-            selection.check_with(cases.iter(), &properties)?;
-            let picked: Vec<&Case> = cases.iter().filter(|case| selection.picks(case)).collect();
+            let cases = || selection.catalogue();
+            selection.check_with(cases(), &properties)?;
+            let picked: Vec<&Case> = cases().filter(|case| selection.picks(case)).collect();
             let any_property = properties.iter().any(|(name, flags)| selection.picks_property(name, flags));
             if picked.is_empty() && !any_property && selection.shard.is_none() {
                 return Err(Stop::usage(
                     "no case is left, nor a property: --only, --skip, --flag and --level exclude each other",
                 ));
             }
-            let expectations = expectations(judging, cases.iter())?;
+            let expectations = expectations(judging, cases())?;
             (expectations, ask::judge(&mut report, &asked, &arguments.run, &picked, until.as_ref()))
         }
         None => check_itself(arguments, &mut report, &properties, until.as_ref())?,
@@ -102,11 +102,12 @@ fn check_itself(
 ) -> Result<(Vec<Expectations>, Option<Pool<'static>>), Stop> {
     let folder = default_folder();
     let goldens = Goldens::below(&folder).or_quick();
-    let all = || goldens.cases().chain(catalogue::cases());
+    let all = || goldens.cases().chain(arguments.selection.catalogue());
     arguments.selection.check_with(all(), properties)?;
     let mut expectations = expectations(&arguments.judging, all())?;
     goldens.judge(report, &arguments.selection, &mut expectations);
-    let cases: Vec<&Case> = catalogue::cases().iter().filter(|case| arguments.selection.picks(case)).collect();
+    let cases = arguments.selection.catalogue();
+    let cases: Vec<&Case> = cases.filter(|case| arguments.selection.picks(case)).collect();
     let pool = ask::judge(report, &Asked::Builtin("reference".to_owned()), &arguments.run, &cases, until);
     Ok((expectations, pool))
 }

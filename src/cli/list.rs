@@ -65,7 +65,7 @@ enum What {
 /// # Errors
 /// Wrong usage, and if standard output cannot be written.
 pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
-    let cases = arguments.selection.pick(catalogue::cases())?;
+    let cases = arguments.selection.pick(arguments.selection.catalogue())?;
     let wanted = |what| arguments.what == what || arguments.what == What::All;
     let lists: Vec<(&str, List)> = [
         (What::Operations, "operations", operations as fn(&[&Case]) -> List),

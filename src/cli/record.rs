@@ -72,7 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Stop> {
         return Err(Stop::usage(message));
     }
     let asked = subject.asked().ok_or_else(|| Stop::usage("give --subject COMMAND or --builtin NAME"))?;
-    let cases = selection.pick(catalogue::cases())?;
+    let cases = selection.pick(catalogue::cases().iter())?;
     let mut pool = ask::start(&asked, &arguments.run).map_err(|fault| Stop::incomplete(fault.to_string()))?;
     let hello = pool.hello().clone();
     let cases = ask::spoken(&pool, &cases);

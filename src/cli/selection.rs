@@ -3,7 +3,7 @@
 use super::Stop;
 use super::near::did_you_mean;
 use super::options::{Level, SelectionOptions};
-use crate::case::{self, Case, Flag};
+use crate::case::{self, Case, Flag, catalogue};
 use crate::golden::glob_match;
 
 /// The most elements of a quick case.
@@ -63,6 +63,12 @@ impl SelectionOptions {
             && self.shard.is_none_or(|shard| hash(name) % shard.parts == shard.index)
     }
 
+    /// What there is to choose from: the catalogue, with the cases that are too large to be recorded unless the quick are meant.
+    pub fn catalogue<'a>(&self) -> impl Iterator<Item = &'a Case> + Clone + use<'a> {
+        let unrecorded = if self.level == Level::Quick { &[] } else { catalogue::unrecorded() };
+        catalogue::cases().iter().chain(unrecorded)
+    }
+
     /// Whether a case is meant.
     pub fn picks(&self, case: &Case) -> bool {
         self.picks_property(&case.name, &case.flags)
@@ -74,9 +80,9 @@ impl SelectionOptions {
     ///
     /// # Errors
     /// As [`SelectionOptions::check`], and wrong usage if the options leave no case (a shard may be empty).
-    pub fn pick<'a>(&self, cases: &'a [Case]) -> Result<Vec<&'a Case>, Stop> {
-        self.check(cases.iter())?;
-        let picked: Vec<&Case> = cases.iter().filter(|case| self.picks(case)).collect();
+    pub fn pick<'a>(&self, cases: impl Iterator<Item = &'a Case> + Clone) -> Result<Vec<&'a Case>, Stop> {
+        self.check(cases.clone())?;
+        let picked: Vec<&Case> = cases.filter(|case| self.picks(case)).collect();
         if picked.is_empty() && self.shard.is_none() {
             return Err(Stop::usage("no case is left: --only, --skip, --flag and --level exclude each other"));
         }
@@ -127,7 +133,7 @@ mod tests {
     use crate::case::catalogue;
 
     fn picked(options: &SelectionOptions) -> Vec<&'static str> {
-        options.pick(catalogue::cases()).unwrap().into_iter().map(|case| case.name.as_str()).collect()
+        options.pick(catalogue::cases().iter()).unwrap().into_iter().map(|case| case.name.as_str()).collect()
     }
 
     #[test]
@@ -153,11 +159,11 @@ mod tests {
         let refused = picked(&options(&["batch_norm-*", "group_norm-*"], &["*-f32-*"], &["refusal"]));
         assert!(refused.iter().all(|name| !name.contains("f32") && !name.starts_with("layer_norm")));
         assert!(refused.iter().any(|name| name.starts_with("group_norm")));
-        let stop = options(&["batch_nrm-f32-nan"], &[], &[]).pick(catalogue::cases()).unwrap_err();
+        let stop = options(&["batch_nrm-f32-nan"], &[], &[]).pick(catalogue::cases().iter()).unwrap_err();
         assert_eq!(stop.status, crate::report::Status::Usage);
         assert!(stop.message.contains("did you mean batch_norm-f32-nan"), "{}", stop.message);
-        assert!(options(&["layer_norm-*"], &["*"], &[]).pick(catalogue::cases()).is_err());
-        assert!(options(&[], &["nonesuch*"], &[]).pick(catalogue::cases()).is_err());
+        assert!(options(&["layer_norm-*"], &["*"], &[]).pick(catalogue::cases().iter()).is_err());
+        assert!(options(&[], &["nonesuch*"], &[]).pick(catalogue::cases().iter()).is_err());
     }
 
     #[test]

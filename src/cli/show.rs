@@ -55,13 +55,14 @@ pub(super) fn run(arguments: &Arguments, colors: Colors) -> Result<Status, Stop>
         print(&show_bug(bug, colors.paint()))?;
         return Ok(Status::Conformant);
     }
-    let case = catalogue::cases().iter().find(|case| case.name == name).ok_or_else(|| {
-        let names = catalogue::cases().iter().map(|case| case.name.as_str());
-        let laws = property::properties().map(|property| property.name);
-        let laws = laws.chain(STATISTICS.iter().map(|statistic| statistic.name));
-        let near = did_you_mean(name, names.chain(laws).chain(BUGS.iter().map(|bug| bug.name)));
-        Stop::usage(format!("no case is called {name:?}{near} (normative list cases)"))
-    })?;
+    let case =
+        catalogue::cases().iter().chain(catalogue::unrecorded()).find(|case| case.name == name).ok_or_else(|| {
+            let names = catalogue::cases().iter().chain(catalogue::unrecorded()).map(|case| case.name.as_str());
+            let laws = property::properties().map(|property| property.name);
+            let laws = laws.chain(STATISTICS.iter().map(|statistic| statistic.name));
+            let near = did_you_mean(name, names.chain(laws).chain(BUGS.iter().map(|bug| bug.name)));
+            Stop::usage(format!("no case is called {name:?}{near} (normative list cases)"))
+        })?;
     let limit = if arguments.all { usize::MAX } else { SHOWN };
     print(&show(case, limit, colors.paint()))?;
     Ok(Status::Conformant)

@@ -1,13 +1,14 @@
 //! Documents: safetensors byte strings whose metadata key `normative` holds JSON text.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::marker::PhantomData;
 
 use safetensors::{Dtype, View};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::map::Entry;
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value, map};
 
 use super::one_line;
 use crate::arithmetic::DataType;
@@ -39,7 +40,7 @@ pub enum DocumentError {
     /// The header is not UTF-8.
     #[error("byte {0}: the header is not UTF-8")]
     NotUtf8(usize),
-    /// The header is no JSON object, or has a key twice.
+    /// The header is no JSON object, has a key twice, or a tensor's entry is not `{"dtype", "shape", "data_offsets"}`.
     #[error("header (from byte 8): {0}")]
     Header(String),
     /// `__metadata__` does not map `normative` to a string.
@@ -48,14 +49,6 @@ pub enum DocumentError {
     /// The text under `normative` is no JSON, has a key twice, nests too deeply, or has a number out of range.
     #[error("the JSON of `normative`: {0}")]
     Metadata(String),
-    /// A tensor's entry is not `{"dtype", "shape", "data_offsets"}`.
-    #[error("tensor `{tensor}`: {reason}")]
-    Entry {
-        /// The tensor.
-        tensor: String,
-        /// What is wrong with its entry.
-        reason: String,
-    },
     /// A data type other than those of the protocol.
     #[error("tensor `{tensor}`: the data type `{dtype}` is none of F64, F32, F16, BF16, I64")]
     UnsupportedType {
@@ -120,14 +113,8 @@ impl Document {
     /// # Errors
     /// A [`DocumentError`] if `bytes` are anything but a document: each variant says its condition.
     pub fn read(bytes: &[u8]) -> Result<Document, DocumentError> {
-        let (header, data) = split(bytes)?;
-        let Value::Object(mut entries) = parse(header).map_err(DocumentError::Header)? else {
-            return Err(DocumentError::Header("it is no JSON object".into()));
-        };
-        let metadata = entries.shift_remove("__metadata__");
-        let text = metadata.as_ref().and_then(|m| m.get("normative")?.as_str()).ok_or(DocumentError::NoMetadata)?;
-        let metadata = parse(text).map_err(DocumentError::Metadata)?;
-        Ok(Document { metadata, tensors: read_tensors(entries, data)? })
+        let (metadata, tensors) = read_parts(bytes)?;
+        Ok(Document { metadata, tensors: tensors.into_iter().collect() })
     }
 
     /// The document's bytes, always the same for the same content: tensors by falling alignment, then by name, the
@@ -150,6 +137,15 @@ impl Document {
     }
 }
 
+/// The JSON and the tensors of a document, by their place in it. Each tensor has a name of its own.
+pub(super) fn read_parts(bytes: &[u8]) -> Result<(Value, Vec<(String, Tensor)>), DocumentError> {
+    let (header, data) = split(bytes)?;
+    let header: Header = read_json(header).map_err(DocumentError::Header)?;
+    let text = header.metadata.as_ref().and_then(|m| m.get("normative")?.as_str()).ok_or(DocumentError::NoMetadata)?;
+    let Strict(metadata) = read_json(text).map_err(DocumentError::Metadata)?;
+    Ok((metadata, read_tensors(header.entries, data)?))
+}
+
 /// The tensors' bytes in the order in which [`Document::write`] writes them.
 pub(super) fn tensor_data(tensors: &Tensors) -> Vec<u8> {
     let bytes = serialize(tensors, None);
@@ -169,25 +165,27 @@ pub(super) fn split(bytes: &[u8]) -> Result<(&str, &[u8]), DocumentError> {
     Ok((header, data))
 }
 
+/// A header: tensors' names and entries, and the metadata.
+struct Header<'a> {
+    metadata: Option<Value>,
+    entries: Vec<(String, Entry<'a>)>,
+}
+
 /// A tensor's entry in the header.
-#[derive(serde::Deserialize)]
-struct Info {
-    dtype: String,
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    dtype: Cow<'a, str>,
     shape: Vec<usize>,
     data_offsets: (u64, u64),
 }
 
-fn read_tensors(entries: Map<String, Value>, data: &[u8]) -> Result<Tensors, DocumentError> {
-    let read_info = |(name, entry): (String, Value)| match Info::deserialize(&entry) {
-        Ok(info) => Ok((name, info)),
-        Err(error) => Err(DocumentError::Entry { tensor: one_line(&name), reason: one_line(&error.to_string()) }),
-    };
-    let mut infos: Vec<(String, Info)> = entries.into_iter().map(read_info).collect::<Result<_, _>>()?;
-    infos.sort_by_key(|(_, info)| info.data_offsets);
+fn read_tensors(mut entries: Vec<(String, Entry)>, data: &[u8]) -> Result<Vec<(String, Tensor)>, DocumentError> {
+    entries.sort_by_key(|(_, entry)| entry.data_offsets);
     let mut used = 0;
-    let mut tensors = Vec::with_capacity(infos.len());
-    for (name, info) in infos {
-        let (begin, end) = info.data_offsets;
+    let mut tensors = Vec::with_capacity(entries.len());
+    for (name, entry) in entries {
+        let (begin, end) = entry.data_offsets;
         let bytes = usize::try_from(end).ok().filter(|_| begin == used as u64).and_then(|end| data.get(used..end));
         let bytes = bytes.ok_or_else(|| DocumentError::Offsets {
             tensor: one_line(&name),
@@ -197,31 +195,31 @@ fn read_tensors(entries: Map<String, Value>, data: &[u8]) -> Result<Tensors, Doc
             available: data.len(),
         })?;
         used += bytes.len();
-        let tensor = read_tensor(&name, &info, bytes)?;
+        let tensor = read_tensor(&name, &entry, bytes)?;
         tensors.push((name, tensor));
     }
     if used < data.len() {
         return Err(DocumentError::Trailing { used, available: data.len() });
     }
-    Ok(tensors.into_iter().collect())
+    Ok(tensors)
 }
 
-fn read_tensor(name: &str, info: &Info, bytes: &[u8]) -> Result<Tensor, DocumentError> {
+fn read_tensor(name: &str, entry: &Entry, bytes: &[u8]) -> Result<Tensor, DocumentError> {
     const TYPES: [DataType; 5] = [DataType::F64, DataType::F32, DataType::F16, DataType::BF16, DataType::I64];
     let dtype = TYPES
         .into_iter()
-        .find(|t| t.name() == info.dtype)
-        .ok_or_else(|| DocumentError::UnsupportedType { tensor: one_line(name), dtype: one_line(&info.dtype) })?;
+        .find(|t| t.name() == entry.dtype)
+        .ok_or_else(|| DocumentError::UnsupportedType { tensor: one_line(name), dtype: one_line(&entry.dtype) })?;
     // A shape with a zero has no bytes, whatever its other sizes are.
-    let mut sizes = info.shape.iter().filter(|&&size| size > 0);
+    let mut sizes = entry.shape.iter().filter(|&&size| size > 0);
     let volume = sizes.try_fold(dtype.size(), |n, &size| n.checked_mul(size));
-    if info.shape.len() > 64 || volume.is_none_or(|n| n > isize::MAX as usize) {
-        return Err(DocumentError::ImpossibleShape { tensor: one_line(name), rank: info.shape.len() });
+    if entry.shape.len() > 64 || volume.is_none_or(|n| n > isize::MAX as usize) {
+        return Err(DocumentError::ImpossibleShape { tensor: one_line(name), rank: entry.shape.len() });
     }
-    if info.shape.contains(&0) && volume.is_some_and(|n| n / dtype.size() > EMPTY_LIMIT) {
+    if entry.shape.contains(&0) && volume.is_some_and(|n| n / dtype.size() > EMPTY_LIMIT) {
         return Err(DocumentError::HollowShape { tensor: one_line(name) });
     }
-    Tensor::from_bytes(dtype, &info.shape, bytes)
+    Tensor::from_bytes(dtype, &entry.shape, bytes)
         .map_err(|source| DocumentError::WrongBytes { tensor: one_line(name), source })
 }
 
@@ -257,11 +255,53 @@ impl View for Viewed<'_> {
     }
 }
 
-/// JSON in which no object has a key twice; it nests at most 127 deep.
-fn parse(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map(|Strict(value)| value).map_err(|error| one_line(&error.to_string()))
+fn read_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| one_line(&error.to_string()))
 }
 
+impl<'de: 'a, 'a> Deserialize<'de> for Header<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Header<'a>, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor(PhantomData))
+    }
+}
+
+struct HeaderVisitor<'a>(PhantomData<&'a str>);
+
+impl<'de: 'a, 'a> Visitor<'de> for HeaderVisitor<'a> {
+    type Value = Header<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header<'a>, A::Error> {
+        let mut header = Header { metadata: None, entries: Vec::new() };
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                let Strict(metadata) = map.next_value()?;
+                if header.metadata.replace(metadata).is_some() {
+                    return Err(there_twice(&name));
+                }
+                continue;
+            }
+            match map.next_value() {
+                Ok(entry) => header.entries.push((name, entry)),
+                Err(error) => return Err(A::Error::custom(format_args!("tensor `{name}`: {error}"))),
+            }
+        }
+        let mut names = HashSet::with_capacity(header.entries.len());
+        match header.entries.iter().find(|(name, _)| !names.insert(name)) {
+            None => Ok(header),
+            Some((name, _)) => Err(there_twice(name)),
+        }
+    }
+}
+
+fn there_twice<E: Error>(key: &str) -> E {
+    E::custom(format_args!("the key {key:?} is there twice"))
+}
+
+/// JSON in which no object has a key twice; it nests at most 127 deep.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -311,13 +351,13 @@ impl<'de> Visitor<'de> for StrictVisitor {
         Ok(values.into())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        while let Some((key, Strict(value))) = map.next_entry::<String, Strict>()? {
+        while let Some((key, Strict(value))) = entries.next_entry::<String, Strict>()? {
             match object.entry(key) {
-                Entry::Vacant(entry) => entry.insert(value),
-                Entry::Occupied(entry) => {
-                    return Err(A::Error::custom(format!("the key {:?} is there twice", entry.key())));
+                map::Entry::Vacant(entry) => entry.insert(value),
+                map::Entry::Occupied(entry) => {
+                    return Err(there_twice(entry.key()));
                 }
             };
         }
@@ -366,8 +406,8 @@ mod tests {
             (bytes("{\u{e9}", b"")[..9].to_vec(), "said to take 3 bytes, but only 1"),
             ([&2_u64.to_le_bytes()[..], b"{\xff"].concat(), "byte 9: the header is not UTF-8"),
             (bytes("{", b""), "header (from byte 8): EOF"),
-            (bytes("[]", b""), "no JSON object"),
-            (bytes(&"[".repeat(1_000_000), b""), "recursion limit"),
+            (bytes("[]", b""), "expected a JSON object"),
+            (bytes(&format!(r#"{{"__metadata__":{}"#, "[".repeat(1_000_000)), b""), "recursion limit"),
             (bytes("{}", b""), "must hold the key `normative`"),
             (bytes(r#"{"__metadata__":{"other":"{}"}}"#, b""), "must hold the key `normative`"),
             (bytes(r#"{"__metadata__":{"normative":{}}}"#, b""), "must hold the key `normative`"),

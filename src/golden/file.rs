@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::document::{Document, split, tensor_data};
+use super::document::{Document, read_parts, split, tensor_data};
 use super::message::{self, MessageError, VERSION, elements, field, part};
 use super::one_line;
 use crate::case::{Answer, Case, Hello, Request, Step, check_answer};
@@ -127,8 +127,8 @@ impl GoldenFile {
     /// tensor is missing or belongs to no step; or if a step's state is not what the step before it returned.
     pub fn read(bytes: &[u8]) -> Result<GoldenFile, GoldenError> {
         let nowhere = Place::default();
-        let document = Document::read(bytes).map_err(|error| nowhere.unreadable(error.to_string()))?;
-        let json = &document.metadata;
+        let (json, tensors) = read_parts(bytes).map_err(|error| nowhere.unreadable(error.to_string()))?;
+        let json = &json;
         message::expect_type(json, "golden").and_then(|()| message::check_version(json)).map_err(nowhere.wrap())?;
         check_hash(json, bytes)?;
         let subject = part(json, "subject").and_then(message::hello_from_json);
@@ -139,7 +139,7 @@ impl GoldenFile {
         };
         let cases = elements(json, "cases").map_err(nowhere.wrap())?;
         let mut names = BTreeSet::new();
-        let mut by_case = group_by_case(document.tensors);
+        let mut by_case = group_by_case(tensors);
         let mut parts: Vec<(&Value, Tensors)> = Vec::with_capacity(cases.len());
         for json in cases {
             let name: String = field(json, "name").map_err(nowhere.wrap())?;
@@ -187,8 +187,8 @@ impl GoldenFile {
     }
 }
 
-/// The tensors of each case, in the order of their names.
-fn group_by_case(tensors: Tensors) -> HashMap<String, Vec<(String, Tensor)>> {
+/// The tensors of each case.
+fn group_by_case(tensors: Vec<(String, Tensor)>) -> HashMap<String, Vec<(String, Tensor)>> {
     let mut by_case: HashMap<String, Vec<(String, Tensor)>> = HashMap::new();
     for (name, tensor) in tensors {
         let case = name.split('/').next().unwrap_or_default();

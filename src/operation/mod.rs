@@ -13,6 +13,7 @@ mod batch_norm;
 mod batch_renorm;
 mod chunks;
 mod conv_batch_norm_fold;
+mod decorrelated_batch_norm;
 mod dialect;
 mod double_backward;
 mod dynamic;
@@ -67,6 +68,7 @@ mod virtual_batch_norm;
 mod weight_demodulation;
 mod weight_norm;
 mod weight_standardization;
+mod whitening;
 
 use std::sync::LazyLock;
 
@@ -80,6 +82,7 @@ pub use batch_group_norm::BatchGroupNorm;
 pub use batch_norm::BatchNorm;
 pub use batch_renorm::BatchRenorm;
 pub use conv_batch_norm_fold::ConvBatchNormFold;
+pub use decorrelated_batch_norm::DecorrelatedBatchNorm;
 pub use dialect::{BatchNormDialect, Conventions};
 pub use dynamic::{DynamicErf, DynamicTanh};
 pub use evo_norm::{EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2};
@@ -514,6 +517,7 @@ operations![
     BatchChannelNorm,
     AdaptiveBatchNorm,
     UnitNormStep,
+    DecorrelatedBatchNorm,
 ];
 
 impl Operation {

@@ -184,6 +184,7 @@ pub fn promises() -> &'static [Promises] {
         Promises { operation: "batch_channel_norm", shift_of_channels: false, monotone: false, ..BATCH },
         Promises { operation: "adaptive_batch_norm", mixes_samples: true, ..LAGGING },
         Promises { operation: "unit_norm_step", degree: None, monotone: false, ..NORM },
+        Promises { operation: "decorrelated_batch_norm", monotone: false, ..BATCH },
     ]
 }
 

@@ -82,7 +82,7 @@ pub fn by_loops(it: &Loops) -> Option<Answer> {
             let mean = state("running_mean", &|j| channels[&j].0);
             Some(vec![("output", output), mean, state("running_var", &unbiased)])
         }
-        "iter_norm" => Some(whitened(it)),
+        "iter_norm" | "decorrelated_batch_norm" => Some(whitened(it)),
         "positional_norm" => {
             let unbiased = it.operation["unbiased"].as_bool()?;
             let pixels = it.moments(x, true, |_| true, |[i, _, k]| i * l + k);
@@ -239,16 +239,14 @@ fn online_backward(it: &Loops) -> Answer {
 }
 
 /// Iterative normalization, matrix by matrix.
+type Matrix = Vec<Vec<f64>>;
+
 fn whitened(it: &Loops) -> Answer {
-    type Matrix = Vec<Vec<f64>>;
     let [n, c, l] = it.sizes;
     let x = |j: usize| -> Vec<f64> { (0..n).flat_map(|i| it.x()[(i * c + j) * l..][..l].iter().copied()).collect() };
     let rows: Matrix = (0..c).map(x).collect();
     let count = (n * l) as f64;
     let means: Vec<f64> = rows.iter().map(|row| row.iter().sum::<f64>() / count).collect();
-    let times = |a: &Matrix, b: &Matrix| -> Matrix {
-        (0..c).map(|i| (0..c).map(|j| (0..c).map(|k| a[i][k] * b[k][j]).sum()).collect()).collect()
-    };
     let projection: Matrix = if it.train {
         let mut sigma = vec![vec![0.0; c]; c];
         for i in 0..c {
@@ -257,17 +255,11 @@ fn whitened(it: &Loops) -> Answer {
                 sigma[i][j] = products.sum::<f64>() / count + if i == j { it.number("eps") } else { 0.0 };
             }
         }
-        let trace: f64 = (0..c).map(|k| sigma[k][k]).sum();
-        let mut p: Matrix = (0..c).map(|i| (0..c).map(|j| f64::from(i == j)).collect()).collect();
-        for _ in 0..it.count("iterations") {
-            let through = times(&times(&times(&p, &p), &p), &sigma);
-            for i in 0..c {
-                for j in 0..c {
-                    p[i][j] = 1.5 * p[i][j] - 0.5 * through[i][j] / trace;
-                }
-            }
+        if it.operation["name"] == "iter_norm" {
+            by_newton(&sigma, it.count("iterations"))
+        } else {
+            inverse_root(&sigma)
         }
-        p.into_iter().map(|row| row.into_iter().map(|p| p / trace.sqrt()).collect()).collect()
     } else {
         it.tensors["running_projection"].chunks(c).map(<[f64]>::to_vec).collect()
     };
@@ -285,6 +277,61 @@ fn whitened(it: &Loops) -> Answer {
     };
     let mean = state("running_mean", &|j| means[j]);
     vec![("output", output), mean, state("running_projection", &|k| projection[k / c][k % c])]
+}
+
+/// Newton's iteration for the inverse root, as many steps as are asked for.
+fn by_newton(sigma: &Matrix, iterations: usize) -> Matrix {
+    let c = sigma.len();
+    let times = |a: &Matrix, b: &Matrix| -> Matrix {
+        (0..c).map(|i| (0..c).map(|j| (0..c).map(|k| a[i][k] * b[k][j]).sum()).collect()).collect()
+    };
+    let trace: f64 = (0..c).map(|k| sigma[k][k]).sum();
+    let mut p: Matrix = (0..c).map(|i| (0..c).map(|j| f64::from(i == j)).collect()).collect();
+    for _ in 0..iterations {
+        let through = times(&times(&times(&p, &p), &p), sigma);
+        for i in 0..c {
+            for j in 0..c {
+                p[i][j] = 1.5 * p[i][j] - 0.5 * through[i][j] / trace;
+            }
+        }
+    }
+    p.into_iter().map(|row| row.into_iter().map(|p| p / trace.sqrt()).collect()).collect()
+}
+
+/// Σ^(−1/2) without eigenvectors, by the iteration of Denman and Beavers: Y ← (Y + Z⁻¹)/2, Z ← (Z + Y⁻¹)/2, from Σ and I.
+fn inverse_root(sigma: &Matrix) -> Matrix {
+    let c = sigma.len();
+    let half_sum = |a: &Matrix, b: &Matrix| -> Matrix {
+        (0..c).map(|i| (0..c).map(|j| 0.5 * (a[i][j] + b[i][j])).collect()).collect()
+    };
+    let mut y = sigma.clone();
+    let mut z: Matrix = (0..c).map(|i| (0..c).map(|j| f64::from(i == j)).collect()).collect();
+    for _ in 0..40 {
+        (y, z) = (half_sum(&y, &inverse(&z)), half_sum(&z, &inverse(&y)));
+    }
+    z
+}
+
+/// The inverse of a positive definite matrix, by elimination.
+fn inverse(matrix: &Matrix) -> Matrix {
+    let c = matrix.len();
+    let mut left = matrix.clone();
+    let mut right: Matrix = (0..c).map(|i| (0..c).map(|j| f64::from(i == j)).collect()).collect();
+    for pivot in 0..c {
+        let divisor = left[pivot][pivot];
+        for j in 0..c {
+            left[pivot][j] /= divisor;
+            right[pivot][j] /= divisor;
+        }
+        for row in (0..c).filter(|&row| row != pivot) {
+            let factor = left[row][pivot];
+            for j in 0..c {
+                left[row][j] -= factor * left[pivot][j];
+                right[row][j] -= factor * right[pivot][j];
+            }
+        }
+    }
+    right
 }
 
 /// E max(Z, 0) and E max(Z, 0)², by Simpson's rule from 0 to 12 deviations above the mean.

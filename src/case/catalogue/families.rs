@@ -11,7 +11,7 @@ const OPERATIONS: [&str; 6] =
     ["batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm", "sync_batch_norm"];
 
 /// What distinguishes one member of a family.
-struct Member<'a> {
+pub(super) struct Member<'a> {
     /// The end of the case's name.
     name: String,
     comment: &'a str,
@@ -30,7 +30,7 @@ struct Member<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Affine {
+pub(super) enum Affine {
     None,
     Weight,
     Bias,
@@ -243,7 +243,12 @@ fn wide(dtype: DataType) -> bool {
 }
 
 impl<'a> Member<'a> {
-    fn new(label: String, name: &str, dtype: DataType, make: impl FnOnce(&mut Values) -> Vec<Vec<f64>>) -> Member<'a> {
+    pub(super) fn new(
+        label: String,
+        name: &str,
+        dtype: DataType,
+        make: impl FnOnce(&mut Values) -> Vec<Vec<f64>>,
+    ) -> Member<'a> {
         let name = format!("{name}-{}-{label}", short(dtype));
         let groups = make(&mut Values::named(&name));
         Member {
@@ -261,15 +266,15 @@ impl<'a> Member<'a> {
         }
     }
 
-    fn comment(self, comment: &'a str) -> Member<'a> {
+    pub(super) fn comment(self, comment: &'a str) -> Member<'a> {
         Member { comment, ..self }
     }
 
-    fn topics(self, topics: &'a [Flag]) -> Member<'a> {
+    pub(super) fn topics(self, topics: &'a [Flag]) -> Member<'a> {
         Member { topics, ..self }
     }
 
-    fn split(self, split: usize, num_groups: usize) -> Member<'a> {
+    pub(super) fn split(self, split: usize, num_groups: usize) -> Member<'a> {
         Member { split, num_groups, ..self }
     }
 
@@ -277,11 +282,11 @@ impl<'a> Member<'a> {
         Member { eps, ..self }
     }
 
-    fn affine(self, affine: Affine) -> Member<'a> {
+    pub(super) fn affine(self, affine: Affine) -> Member<'a> {
         Member { affine, ..self }
     }
 
-    fn forward_only(self) -> Member<'a> {
+    pub(super) fn forward_only(self) -> Member<'a> {
         Member { gradients: false, ..self }
     }
 
@@ -289,7 +294,7 @@ impl<'a> Member<'a> {
         Member { double_backward, ..self }
     }
 
-    fn layout(self, layout: Layout) -> Member<'a> {
+    pub(super) fn layout(self, layout: Layout) -> Member<'a> {
         Member { layout, ..self }
     }
 
@@ -298,7 +303,7 @@ impl<'a> Member<'a> {
         shaped(name, &self.groups, split, self.num_groups)
     }
 
-    fn add(self, maker: &mut Maker, name: &str, dtype: DataType) {
+    pub(super) fn add(self, maker: &mut Maker, name: &str, dtype: DataType) {
         let shaped = self.shaped(name);
         self.call(maker, name, dtype, dtype, shaped);
     }

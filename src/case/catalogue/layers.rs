@@ -409,7 +409,7 @@ fn populations(maker: &mut Maker, dtype: DataType) {
 /// Calls that must be refused: a tensor of another shape, a rank, a number that does not divide.
 fn refusals(maker: &mut Maker) {
     let dtype = DataType::F32;
-    let wrong_shapes: [(&str, &str, &[usize]); 39] = [
+    let wrong_shapes: [(&str, &str, &[usize]); 40] = [
         ("layer_norm_2d", "weight", &[6]),
         ("layer_norm_2d", "input", &[2, 4, 6]),
         ("pixel_norm", "input", &[4]),
@@ -440,6 +440,7 @@ fn refusals(maker: &mut Maker) {
         ("batch_instance_norm", "rho", &[1]),
         ("batch_channel_norm", "rho", &[4]),
         ("iter_norm", "running_projection", &[4]),
+        ("decorrelated_batch_norm", "running_projection", &[4]),
         ("positional_norm", "input", &[4]),
         ("mean_only_batch_norm", "running_mean", &[6]),
         ("l1_batch_norm", "running_scale", &[6]),

@@ -8,6 +8,7 @@ mod degenerate;
 mod dialects;
 mod families;
 mod instance_norm;
+mod kernels;
 mod layers;
 mod norms;
 mod refusals;
@@ -71,7 +72,23 @@ pub fn unflagged() -> Vec<Case> {
     dialects::make(&mut maker);
     layers::make(&mut maker);
     degenerate::make(&mut maker);
+    kernels::make(&mut maker);
     maker.cases
+}
+
+/// The cases that are too large to be recorded: they are made, from their seeds, when they are asked.
+///
+/// ```
+/// use normative::case::catalogue;
+/// assert!(catalogue::unrecorded().iter().any(|case| case.name == "layer_norm-f32-grid-65537"));
+/// ```
+pub fn unrecorded() -> &'static [Case] {
+    static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+        let mut maker = Maker { cases: Vec::new() };
+        kernels::make_grids(&mut maker);
+        maker.cases
+    });
+    &CASES
 }
 
 /// Collects cases.

@@ -48,12 +48,16 @@ pub(super) const WITH_EPS: &[&str] = joined![
         "weight_demodulation",
         "l1_batch_norm",
         "unit_norm_step",
-        "iter_norm"
+        "iter_norm",
+        "decorrelated_batch_norm"
     ],
 ];
 /// Those that divide by n, and could divide by n − 1.
-pub(super) const BIASED: &[&str] =
-    joined![FAMILY, STANDARDIZING, &["evo_norm_b0", "evo_norm_s0", "precise_batch_norm_statistics", "iter_norm"]];
+pub(super) const BIASED: &[&str] = joined![
+    FAMILY,
+    STANDARDIZING,
+    &["evo_norm_b0", "evo_norm_s0", "precise_batch_norm_statistics", "iter_norm", "decorrelated_batch_norm"]
+];
 /// Those whose 1/σ is a step of its own.
 pub(super) const SCALED: &[&str] = joined![TORCH_FAMILY, FROZEN];
 /// Those that subtract a mean, the stored one too.
@@ -82,6 +86,7 @@ pub(super) const MOVING: &[&str] = joined![
         "power_norm",
         "switchable_norm",
         "iter_norm",
+        "decorrelated_batch_norm",
         "mean_only_batch_norm",
         "l1_batch_norm",
         "extended_batch_norm",
