@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
-"""Triton kernels that people run, as a subject: the norms of Liger, flash-attention and flash-linear-attention.
+"""Triton kernels that people run, as a subject: the norms of Liger, flash-attention and flash-linear-attention, and the
+layer norm of Triton's tutorial.
 
     python3 -m venv --system-site-packages venv        # beside PyTorch 2.15.0 with triton 3.9.0
     venv/bin/pip install --no-deps liger-kernel==0.8.5 fla-core==0.6.0 flash-linear-attention==0.6.0
     venv/bin/pip install packaging==26.3 einops==0.8.2 wheel
     FLASH_ATTENTION_SKIP_CUDA_BUILD=TRUE venv/bin/pip install --no-deps --no-build-isolation flash-attn==2.8.3.post2
     normative check --subject 'venv/bin/python adapters/python/triton_layers.py --library liger'
+
+The tutorial is in no package: get python/tutorials/05-layer-norm.py from Triton's repository, and name that file with
+--library tutorial --tutorial FILE.
 
 Where there is a GPU the kernels run on it. Where there is none they run in Triton's interpreter, which executes the
 kernel's source with numpy: the real algorithm, but not a GPU's order of summation, fused products or approximations. Its
@@ -15,7 +19,9 @@ answers are `interpreted` and say nothing about a GPU's bits.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
+import hashlib
 import importlib.util
 import math
 import os
@@ -23,6 +29,7 @@ import sys
 import types
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,14 +58,24 @@ def _rsqrt(x):
     return 1.0 / tl.sqrt(x)
 
 
+@triton.jit
+def _isnan(x):
+    return x != x
+
+
+@triton.jit
+def _isinf(x):
+    return tl.abs(x) == float("inf")
+
+
 def patch_interpreter() -> None:
     """Three things that a kernel may use on a GPU and that the interpreter of Triton 3.9 does not have."""
     import triton.runtime.interpreter as interpreter
     from triton.language.extra import libdevice
     from triton.runtime.autotuner import Autotuner
 
-    # rsqrt is a call into a library of machine code.
-    libdevice.rsqrt = _rsqrt
+    # These are calls into a library of machine code.
+    libdevice.rsqrt, libdevice.isnan, libdevice.isinf = _rsqrt, _isnan, _isinf
 
     # A float argument arrives as a Python float, where a launch makes it a float32 value, with methods.
     convert = interpreter._implicit_cvt
@@ -155,11 +172,35 @@ def flash_attn() -> dict[str, Layer]:
     return {"layer_norm": layer_norm, "rms_norm": rms_norm}
 
 
+def tutorial(file: Path) -> dict[str, Layer]:
+    # Its kernels and the function that launches them. The rest of the file compares and times them, on a GPU.
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree.body = [
+        node
+        for node in tree.body
+        if (isinstance(node, ast.ClassDef) and node.name == "LayerNorm")
+        or (isinstance(node, ast.FunctionDef) and "triton.jit" in map(ast.unparse, node.decorator_list))
+    ]
+    names: dict[str, Any] = {"__name__": "tutorial", "torch": torch, "triton": triton, "tl": tl}
+    exec(compile(tree, file, "exec"), names)
+    if "LayerNorm" not in names:
+        raise ImportError(f"{file} has no class LayerNorm")
+
+    def layer_norm(request: normative.Request, x: Any, weight: Any, bias: Any) -> Any:
+        if x.reshape(-1, x.shape[-1]).stride(0) != x.shape[-1]:
+            raise normative.Unsupported("it writes beyond its output, which has no gaps between rows as the input has")
+        weight, bias = affine(x, x.shape[-1], weight, bias)  # it always has both
+        return names["LayerNorm"].apply(x, x.shape[-1:], weight, bias, request.parameters["eps"])
+
+    return {"layer_norm": layer_norm}
+
+
 #: The function that imports a library, the packages that it consists of, and the dialects of its RMS norm.
 LIBRARIES = {
     "liger": (liger, ("liger-kernel",), ("pytorch", "llama", "gemma")),
     "flash-attn": (flash_attn, ("flash-attn",), ("pytorch",)),
     "fla": (fla, ("flash-linear-attention", "fla-core"), ("pytorch",)),
+    "tutorial": (tutorial, ("triton",), ("pytorch",)),
 }
 
 
@@ -194,14 +235,18 @@ def answer(layer: Layer, request: normative.Request) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve normalization kernels written in Triton to normative.")
     parser.add_argument("--library", choices=list(LIBRARIES), required=True)
-    library = parser.parse_args().library
+    parser.add_argument("--tutorial", type=Path, metavar="FILE", help="the tutorial's source, for --library tutorial")
+    arguments = parser.parse_args()
+    library, file = arguments.library, arguments.tutorial
+    if (library == "tutorial") != (file is not None):
+        parser.error("--library tutorial goes with --tutorial FILE")
     normative.take_pipe()  # the libraries print while they are imported
     if INTERPRETED:
         patch_interpreter()
     build, packages, dialects = LIBRARIES[library]
     try:
-        layers = build()
-    except ImportError as error:
+        layers = build(file) if file else build()
+    except (ImportError, OSError) as error:
         print(f"triton_layers.py: {library} cannot be imported: {error}", file=sys.stderr)
         sys.exit(3)
     for name, layer in layers.items():
@@ -211,6 +256,8 @@ def main() -> None:
 
         normative.operation(name, dtypes=DTYPES, dialects=dialects if name == "rms_norm" else ("pytorch",))(handler)
     versions = {name: version(name) for name in (*packages, "triton", "torch")}
+    if file:
+        versions["tutorial"] = f"sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
     normative.serve(
         library,
         version(packages[0]),

@@ -132,6 +132,16 @@ mod tests {
     use super::*;
     use crate::case::catalogue;
 
+    #[test]
+    fn the_largest_cases_are_there_unless_the_quick_are_meant() {
+        let grids = |level| {
+            let options = SelectionOptions { level, ..Default::default() };
+            options.catalogue().filter(|case| case.flags.contains(&Flag::Grid)).count()
+        };
+        assert!(grids(Level::Full) >= 6 && grids(Level::Forever) >= 6);
+        assert_eq!(grids(Level::Quick), 0);
+    }
+
     fn picked(options: &SelectionOptions) -> Vec<&'static str> {
         options.pick(catalogue::cases().iter()).unwrap().into_iter().map(|case| case.name.as_str()).collect()
     }

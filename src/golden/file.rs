@@ -1,6 +1,6 @@
 //! Golden files: cases with the answers that a named subject gave.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -139,29 +139,27 @@ impl GoldenFile {
         };
         let cases = elements(json, "cases").map_err(nowhere.wrap())?;
         let mut names = BTreeSet::new();
-        let mut by_case = group_by_case(tensors);
-        let mut parts: Vec<(&Value, Tensors)> = Vec::with_capacity(cases.len());
+        let mut by_case = group_by_case(tensors)?;
+        let mut parts: Vec<(&Value, Parts)> = Vec::with_capacity(cases.len());
         for json in cases {
             let name: String = field(json, "name").map_err(nowhere.wrap())?;
-            parts.push((json, by_case.remove(&name).into_iter().flatten().collect()));
+            parts.push((json, by_case.remove(&name).unwrap_or_default()));
             if !names.insert(name.clone()) {
                 return Err(Place::case(&name).contradictory("the file has two cases of this name"));
             }
         }
-        let read = |(json, mut own): (&Value, Tensors)| Ok((read_case(json, &mut own)?, own));
-        let read: Vec<Result<(RecordedCase, Tensors), GoldenError>> = parts.into_par_iter().map(read).collect();
-        let mut rest: Tensors = by_case.into_values().flatten().collect();
+        let read = |(json, mut own): (&Value, Parts)| Ok((read_case(json, &mut own)?, own));
+        let read: Vec<Result<(RecordedCase, Parts), GoldenError>> = parts.into_par_iter().map(read).collect();
         for recorded in read {
             let (recorded, own) = recorded?;
-            rest.extend(own);
+            by_case.insert(recorded.case.name.clone(), own);
             file.cases.push(recorded);
         }
-        match rest.keys().next() {
+        let left = by_case.iter().flat_map(|(case, parts)| parts.iter().map(move |(part, own)| (case, part, own)));
+        let left = left.flat_map(|(case, part, own)| own.keys().map(move |name| format!("{case}/{part}{name}")));
+        match left.min() {
             None => Ok(file),
-            Some(name) => Err(nowhere.contradictory(format!(
-                "tensor `{}` belongs to no step: a name is <case>/<step>/request/<tensor> or <case>/<step>/answer/<tensor>",
-                one_line(name)
-            ))),
+            Some(name) => Err(no_step(&name)),
         }
     }
 
@@ -187,19 +185,37 @@ impl GoldenFile {
     }
 }
 
+/// The tensors of a case by what stands between its name and theirs: `<step>/<side>/`.
+type Parts = BTreeMap<String, Tensors>;
+
 /// The tensors of each case.
-fn group_by_case(tensors: Vec<(String, Tensor)>) -> HashMap<String, Vec<(String, Tensor)>> {
-    let mut by_case: HashMap<String, Vec<(String, Tensor)>> = HashMap::new();
-    for (name, tensor) in tensors {
-        let case = name.split('/').next().unwrap_or_default();
-        match by_case.get_mut(case) {
-            Some(own) => own.push((name, tensor)),
-            None => {
-                by_case.insert(case.to_owned(), vec![(name, tensor)]);
-            }
+fn group_by_case(tensors: Vec<(String, Tensor)>) -> Result<HashMap<String, Parts>, GoldenError> {
+    let mut by_case: HashMap<String, Parts> = HashMap::new();
+    for (mut name, tensor) in tensors {
+        // The tensor's own name comes after the third slash.
+        let (Some(case), Some((last, _))) = (name.find('/'), name.match_indices('/').nth(2)) else {
+            return Err(no_step(&name));
+        };
+        let (case, part) = (&name[..case], &name[case + 1..=last]);
+        if !by_case.contains_key(case) {
+            by_case.insert(case.to_owned(), Parts::new());
         }
+        let parts = by_case.get_mut(case).expect("it is there");
+        if !parts.contains_key(part) {
+            parts.insert(part.to_owned(), Tensors::new());
+        }
+        let own = parts.get_mut(part).expect("it is there");
+        name.drain(..=last);
+        own.insert(name, tensor);
     }
-    by_case
+    Ok(by_case)
+}
+
+fn no_step(name: &str) -> GoldenError {
+    Place::default().contradictory(format!(
+        "tensor `{}` belongs to no step: a name is <case>/<step>/request/<tensor> or <case>/<step>/answer/<tensor>",
+        one_line(name)
+    ))
 }
 
 fn check_hash(json: &Value, bytes: &[u8]) -> Result<(), GoldenError> {
@@ -217,8 +233,8 @@ fn sha256(data: &[u8]) -> String {
     Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a case and takes its tensors out of `tensors`.
-fn read_case(json: &Value, tensors: &mut Tensors) -> Result<RecordedCase, GoldenError> {
+/// Reads a case and takes its tensors out of `parts`.
+fn read_case(json: &Value, parts: &mut Parts) -> Result<RecordedCase, GoldenError> {
     let name: String = field(json, "name").map_err(Place::default().wrap())?;
     let place = Place::case(&name);
     if !Case::is_valid_name(&name) {
@@ -235,13 +251,13 @@ fn read_case(json: &Value, tensors: &mut Tensors) -> Result<RecordedCase, Golden
     let mut asked: Option<Request> = None;
     for (index, json) in elements(json, "steps").map_err(place.wrap())?.iter().enumerate() {
         let place = Place { step: Some(index), ..place.clone() };
-        let mut take = |side: &str| take(tensors, &format!("{}/{index}/{side}/", case.name));
+        let mut take = |side: &str| parts.remove(&format!("{index}/{side}/")).unwrap_or_default();
         let (call, answer) = read_step(json, &mut take, &place)?;
-        let sent = call.tensors.clone();
-        case.steps.push(call);
         let previous = asked.as_ref().zip(answers.last());
+        let sent = previous.is_some().then(|| call.tensors.clone());
+        case.steps.push(call);
         let request = case.request(index, previous);
-        check_state(&sent, &request.call.tensors, &place)?;
+        sent.map_or(Ok(()), |sent| check_state(&sent, &request.call.tensors, &place))?;
         request.call.check().map_err(|error| place.contradictory(one_line(&error.to_string())))?;
         check_answer(&request.call, &answer).map_err(|wrong| place.contradictory(format!("its answer: {wrong}")))?;
         drop_state(&mut case.steps[index], previous);
@@ -263,18 +279,12 @@ fn read_step(
     let within = |key: &'static str| move |error| place.unreadable(format!("`{key}`: {error}"));
     let call = message::request_from_json(part("request")?, take("request")).map_err(within("request"))?;
     let state = take("answer");
-    let answer = message::reply_from_json(part("reply")?, state.clone()).map_err(within("reply"))?;
-    match state.keys().next().filter(|_| answer.tensors().is_none()) {
+    let first = state.keys().next().cloned();
+    let answer = message::reply_from_json(part("reply")?, state).map_err(within("reply"))?;
+    match first.filter(|_| answer.tensors().is_none()) {
         None => Ok((call, answer)),
-        Some(name) => Err(place.tensor("answer", name).contradictory("`unsupported` comes without tensors")),
+        Some(name) => Err(place.tensor("answer", &name).contradictory("`unsupported` comes without tensors")),
     }
-}
-
-/// Takes the tensors whose names begin with `prefix`, which their names lose.
-fn take(tensors: &mut Tensors, prefix: &str) -> Tensors {
-    let named = tensors.range(prefix.to_owned()..).map(|(name, _)| name.clone());
-    let names: Vec<String> = named.take_while(|name| name.starts_with(prefix)).collect();
-    names.iter().filter_map(|name| Some((name[prefix.len()..].to_owned(), tensors.remove(name)?))).collect()
 }
 
 /// Checks that the tensors of a step are those that the case asks: the state is what the step before returned.
