@@ -2,13 +2,13 @@
 
 use super::{Case, Step};
 use crate::arithmetic::{DataType, Format};
-use crate::operation::Mode;
+use crate::operation::{Mode, Operation};
 
 /// Why a case cannot be required; `None` where it can.
 ///
 /// Squares do not overflow in the accumulating type, eps is a normal number of it, the inputs are finite and normal (or 0)
 /// and their mean is too, momentum lies in [0, 1] and no tensor is empty. NaN and infinities are allowed where the operation
-/// must carry them on: which of them appears is advisory element by element. Logits lie so near that no weight underflows.
+/// must carry them on: which of them appears is advisory element by element. The products of a power iteration do not overflow. Logits lie so near that no weight underflows.
 pub fn violated(case: &Case) -> Option<String> {
     case.steps.iter().enumerate().find_map(|(number, step)| {
         let input = step.tensors["input"].dtype();
@@ -69,5 +69,45 @@ fn violated_by(step: &Step, accumulator: Format) -> Option<String> {
             }
         }
     }
-    None
+    spectral_product(step, largest)
+}
+
+/// The power iteration squares products of the weight and of the vectors that are sent, which need not be unit vectors.
+fn spectral_product(step: &Step, largest: f64) -> Option<String> {
+    if !matches!(step.operation, Operation::SpectralNorm(_)) {
+        return None;
+    }
+    let most = |name: &str| {
+        let values = step.tensors.get(name).map(|tensor| tensor.to_f64());
+        values.map_or(0.0, |values| values.iter().fold(0.0, |most: f64, x| most.max(x.abs())))
+    };
+    let (weight, vector) = (most("input"), most("u").max(most("v")));
+    let product = weight * vector * step.tensors["input"].len() as f64;
+    (product > largest).then(|| format!("the square of input times u, {product:e}, overflows"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Tensor, Tensors};
+
+    /// Each number's square is far from overflowing, that of their product is not.
+    #[test]
+    fn vectors_that_are_no_unit_vectors_may_overflow_with_the_weight() {
+        let violated = |u: f64| {
+            let operation =
+                serde_json::json!({"name": "spectral_norm", "dim": 0, "n_power_iterations": 1, "eps": 1e-12});
+            let tensor =
+                |shape: &[usize], x: f64| Tensor::rounded(DataType::BF16, shape, vec![x; shape.iter().product()]);
+            let tensors = Tensors::from([
+                ("input".to_owned(), tensor(&[1, 3], -3e16)),
+                ("u".to_owned(), tensor(&[1], u)),
+                ("v".to_owned(), tensor(&[3], 0.5)),
+            ]);
+            let step = Step::forward(serde_json::from_value(operation).expect("an operation"), tensors);
+            violated_by(&step, Format::F32)
+        };
+        assert_eq!(violated(1.0), None);
+        assert!(violated(-3e16).is_some_and(|why| why.contains("overflows")), "{:?}", violated(-3e16));
+    }
 }

@@ -93,10 +93,15 @@ impl Target {
     }
 }
 
-/// Whether the work that a call asks for is in proportion to its bytes. Only a loop whose length is a hyper-parameter is
-/// not; a call with a long one is read and written, but not judged.
+/// Whether the work that a call asks for is in proportion to its bytes. A loop whose length is a hyper-parameter is not, nor are
+/// products of matrices on a tape, a side for each channel; a call of many is read and written, but not judged.
 fn is_bounded(call: &Step) -> bool {
-    !matches!(&call.operation, Operation::SpectralNorm(norm) if norm.n_power_iterations > 64)
+    let channels = || call.tensors.get("input").and_then(|input| input.shape().get(1)).copied().unwrap_or(0);
+    match &call.operation {
+        Operation::SpectralNorm(norm) => norm.n_power_iterations <= 64,
+        Operation::IterNorm(_) | Operation::DecorrelatedBatchNorm(_) => channels() <= 12,
+        _ => true,
+    }
 }
 
 /// The text of an error is one line, and not a long one.
