@@ -98,51 +98,26 @@ fn eigenbasis<R: Real>(sigma: &[R], size: usize, held: &dyn Fn(f64) -> R) -> [Ve
 
 #[cfg(test)]
 mod tests {
-    use approx::assert_relative_eq;
-
     use super::*;
-    use crate::arithmetic::Dual;
+    use crate::arithmetic::{Dual, Tracked};
 
-    /// Σ^(−1/2) without eigenvectors, by the iteration of Denman and Beavers: Y ← (Y + Z⁻¹)/2, Z ← (Z + Y⁻¹)/2, from Σ and I.
-    fn by_iteration<R: Real>(sigma: &[R], size: usize) -> Vec<R> {
-        let mean = |a: &[R], b: &[R]| a.iter().zip(b).map(|(&a, &b)| (a + b) * R::constant(0.5)).collect::<Vec<R>>();
-        let (mut y, mut z) = (sigma.to_vec(), identity::<R>(size));
-        for _ in 0..20 {
-            (y, z) = (mean(&y, &inverse(&z, size)), mean(&z, &inverse(&y, size)));
-        }
-        z
+    /// With two directions, and a bound on the rounding errors of each part.
+    type Twice = Dual<Dual<Tracked>>;
+
+    const U: f64 = f64::EPSILON / 2.0;
+
+    fn number(value: f64) -> Tracked {
+        Tracked { value, error: U * value.abs(), unit: U }
     }
-
-    /// By elimination.
-    fn inverse<R: Real>(matrix: &[R], size: usize) -> Vec<R> {
-        let (mut left, mut right) = (matrix.to_vec(), identity::<R>(size));
-        for pivot in 0..size {
-            let divisor = left[pivot * size + pivot];
-            for side in [&mut left, &mut right] {
-                side[pivot * size..][..size].iter_mut().for_each(|x| *x = *x / divisor);
-            }
-            for row in (0..size).filter(|&row| row != pivot) {
-                let factor = left[row * size + pivot];
-                for side in [&mut left, &mut right] {
-                    (0..size)
-                        .for_each(|j| side[row * size + j] = side[row * size + j] - factor * side[pivot * size + j]);
-                }
-            }
-        }
-        right
-    }
-
-    type Twice = Dual<Dual<f64>>;
 
     /// Matrices that move along two directions at once, the second with two equal eigenvalues.
     fn moving() -> [Vec<Twice>; 2] {
-        let along = |values: [[f64; 9]; 3]| {
-            let [sigma, first, second] = values;
-            let number = |k: usize| Dual {
-                value: Dual { value: sigma[k], derivative: first[k] },
-                derivative: Dual { value: second[k], derivative: 0.0 },
+        let along = |[sigma, first, second]: [[f64; 9]; 3]| {
+            let of = |k: usize| Dual {
+                value: Dual { value: number(sigma[k]), derivative: number(first[k]) },
+                derivative: Dual { value: number(second[k]), derivative: number(0.0) },
             };
-            (0..9).map(number).collect()
+            (0..9).map(of).collect()
         };
         let first = [0.5, 0.25, -0.75, 0.25, -1.0, 0.5, -0.75, 0.5, 0.125];
         let second = [-0.25, 1.0, 0.5, 1.0, 0.75, -0.5, 0.5, -0.5, 1.0];
@@ -151,16 +126,40 @@ mod tests {
         [along([apart, first, second]), along([equal, first, second])]
     }
 
+    /// W·Σ·W = I along both directions: of all symmetric matrices that are positive definite W alone has it, and since dW·(ΣW) +
+    /// (WΣ)·dW is 0 for dW = 0 alone, its derivatives are the only ones too. Third-order terms are of the size of U's own errors,
+    /// which are within the bounds that the products carry.
     #[test]
-    fn the_root_and_its_first_two_derivatives_are_those_of_another_way() {
+    fn the_root_and_its_first_two_derivatives_solve_its_equation() {
+        let held =
+            |x: f64| Twice::constant(x) + Dual { value: Dual { value: rounding(x), ..zero() }, derivative: zero() };
         for sigma in moving() {
-            let ours = inverse_root(&sigma, 3, &|x| Twice::constant(x));
-            for (ours, theirs) in ours.into_iter().zip(by_iteration(&sigma, 3)) {
-                assert_relative_eq!(ours.value.value, theirs.value.value, epsilon = 1e-13);
-                assert_relative_eq!(ours.value.derivative, theirs.value.derivative, epsilon = 1e-12);
-                assert_relative_eq!(ours.derivative.value, theirs.derivative.value, epsilon = 1e-12);
-                assert_relative_eq!(ours.derivative.derivative, theirs.derivative.derivative, epsilon = 1e-11);
+            let w = inverse_root(&sigma, 3, &held);
+            let unit = product(&product(&w, &sigma, 3), &w, 3);
+            for index in 0..9 {
+                let (row, column) = (index / 3, index % 3);
+                let expected = f64::from(u8::from(row == column));
+                let Dual { value, derivative } = unit[index];
+                let parts = [value.value, value.derivative, derivative.value, derivative.derivative];
+                for (part, expected) in parts.into_iter().zip([expected, 0.0, 0.0, 0.0]) {
+                    assert!(
+                        (part.value - expected).abs() <= part.error && part.error < 1e-10,
+                        "{row} {column}: {part:?}"
+                    );
+                }
+                let other = w[column * 3 + row].value.value;
+                assert!((w[index].value.value.value - other.value).abs() <= 2.0 * other.error);
             }
+            assert!((0..3).all(|k| w[4 * k].value.value.value > 0.0));
         }
+    }
+
+    fn zero() -> Dual<Tracked> {
+        Dual { value: Tracked::constant(0.0), derivative: Tracked::constant(0.0) }
+    }
+
+    /// What holding `x` in binary64 may cost.
+    fn rounding(x: f64) -> Tracked {
+        Tracked { value: 0.0, ..number(x) }
     }
 }

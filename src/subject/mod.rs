@@ -8,6 +8,7 @@ pub mod planted;
 mod pool;
 mod process;
 mod program;
+mod serve;
 mod skipped;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub(crate) use builtin::rounded;
 pub use builtin::{Builtin, answer as answer_by};
 pub use pool::{CaseRun, Pool, ask};
 pub use program::{Program, Timeouts};
+pub use serve::serve;
 pub use skipped::Skipped;
 
 use crate::case::{Answer, Request, WrongTensors};

@@ -238,9 +238,10 @@ fn online_backward(it: &Loops) -> Answer {
     vec![("output", output), ("error_along", along), ("error_mean", mean)]
 }
 
-/// Iterative normalization, matrix by matrix.
+/// Rows of a square matrix.
 type Matrix = Vec<Vec<f64>>;
 
+/// A layer that whitens the channels, matrix by matrix.
 fn whitened(it: &Loops) -> Answer {
     let [n, c, l] = it.sizes;
     let x = |j: usize| -> Vec<f64> { (0..n).flat_map(|i| it.x()[(i * c + j) * l..][..l].iter().copied()).collect() };
@@ -279,6 +280,10 @@ fn whitened(it: &Loops) -> Answer {
     vec![("output", output), mean, state("running_projection", &|k| projection[k / c][k % c])]
 }
 
+fn identity(size: usize) -> Matrix {
+    (0..size).map(|i| (0..size).map(|j| f64::from(i == j)).collect()).collect()
+}
+
 /// Newton's iteration for the inverse root, as many steps as are asked for.
 fn by_newton(sigma: &Matrix, iterations: usize) -> Matrix {
     let c = sigma.len();
@@ -286,7 +291,7 @@ fn by_newton(sigma: &Matrix, iterations: usize) -> Matrix {
         (0..c).map(|i| (0..c).map(|j| (0..c).map(|k| a[i][k] * b[k][j]).sum()).collect()).collect()
     };
     let trace: f64 = (0..c).map(|k| sigma[k][k]).sum();
-    let mut p: Matrix = (0..c).map(|i| (0..c).map(|j| f64::from(i == j)).collect()).collect();
+    let mut p = identity(c);
     for _ in 0..iterations {
         let through = times(&times(&times(&p, &p), &p), sigma);
         for i in 0..c {
@@ -304,8 +309,7 @@ fn inverse_root(sigma: &Matrix) -> Matrix {
     let half_sum = |a: &Matrix, b: &Matrix| -> Matrix {
         (0..c).map(|i| (0..c).map(|j| 0.5 * (a[i][j] + b[i][j])).collect()).collect()
     };
-    let mut y = sigma.clone();
-    let mut z: Matrix = (0..c).map(|i| (0..c).map(|j| f64::from(i == j)).collect()).collect();
+    let (mut y, mut z) = (sigma.clone(), identity(c));
     for _ in 0..40 {
         (y, z) = (half_sum(&y, &inverse(&z)), half_sum(&z, &inverse(&y)));
     }
@@ -315,8 +319,7 @@ fn inverse_root(sigma: &Matrix) -> Matrix {
 /// The inverse of a positive definite matrix, by elimination.
 fn inverse(matrix: &Matrix) -> Matrix {
     let c = matrix.len();
-    let mut left = matrix.clone();
-    let mut right: Matrix = (0..c).map(|i| (0..c).map(|j| f64::from(i == j)).collect()).collect();
+    let (mut left, mut right) = (matrix.clone(), identity(c));
     for pivot in 0..c {
         let divisor = left[pivot][pivot];
         for j in 0..c {

@@ -2,7 +2,7 @@
 //! are not aligned to a vector, and grids, of which CUDA takes 65,535 blocks along the second and third dimension.
 
 use super::Maker;
-use super::families::{Affine, Member};
+use super::member::Member;
 use crate::arithmetic::DataType;
 use crate::case::values::Values;
 use crate::case::{Flag, Layout, LayoutFormat};
@@ -26,7 +26,7 @@ pub(super) fn make(maker: &mut Maker) {
 
 fn sizes(maker: &mut Maker, name: &str, dtype: DataType) {
     for size in SIZES {
-        // A mean that costs a few digits tells a lane that is summed twice from one that is left out.
+        // A lane that is left out, or summed twice, moves such a mean, and with it the variance.
         let member = Member::new(format!("kernel-{size}"), name, dtype, |values| {
             (0..2).map(|_| values.normals(size, 4.0, 1.0)).collect()
         });
@@ -67,7 +67,7 @@ pub(super) fn make_grids(maker: &mut Maker) {
         vec![rows(values, samples, 1).concat()]
     });
     let comment = "More samples than twice the blocks that a GPU's grid has along its second dimension.";
-    let member = member.comment(comment).topics(&[Flag::Grid]).split(samples, 1).affine(Affine::Both).forward_only();
+    let member = member.comment(comment).topics(&[Flag::Grid]).split(samples, 1).forward_only();
     member.add(maker, "batch_norm", DataType::F32);
 }
 

@@ -10,6 +10,7 @@ mod families;
 mod instance_norm;
 mod kernels;
 mod layers;
+mod member;
 mod norms;
 mod refusals;
 mod thread;

@@ -47,17 +47,15 @@ pub(super) const WITH_EPS: &[&str] = joined![
         "global_response_norm",
         "weight_demodulation",
         "l1_batch_norm",
-        "unit_norm_step",
-        "iter_norm",
-        "decorrelated_batch_norm"
+        "unit_norm_step"
     ],
+    WHITENING,
 ];
+/// Those that make the channels of a batch uncorrelated.
+const WHITENING: &[&str] = &["iter_norm", "decorrelated_batch_norm"];
 /// Those that divide by n, and could divide by n − 1.
-pub(super) const BIASED: &[&str] = joined![
-    FAMILY,
-    STANDARDIZING,
-    &["evo_norm_b0", "evo_norm_s0", "precise_batch_norm_statistics", "iter_norm", "decorrelated_batch_norm"]
-];
+pub(super) const BIASED: &[&str] =
+    joined![FAMILY, STANDARDIZING, &["evo_norm_b0", "evo_norm_s0", "precise_batch_norm_statistics"], WHITENING,];
 /// Those whose 1/σ is a step of its own.
 pub(super) const SCALED: &[&str] = joined![TORCH_FAMILY, FROZEN];
 /// Those that subtract a mean, the stored one too.
@@ -85,13 +83,12 @@ pub(super) const MOVING: &[&str] = joined![
         "moving_average_batch_norm",
         "power_norm",
         "switchable_norm",
-        "iter_norm",
-        "decorrelated_batch_norm",
         "mean_only_batch_norm",
         "l1_batch_norm",
         "extended_batch_norm",
         "batch_group_norm"
     ],
+    WHITENING,
 ];
 /// Those that subtract nothing, though they standardize.
 pub(super) const UNCENTRED: &[&str] = &["rms_norm", "pixel_norm", "filter_response_norm", "simple_norm"];

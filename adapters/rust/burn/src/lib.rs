@@ -66,9 +66,6 @@ impl Subject for Burn {
 
     fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
         let call = &request.call;
-        if let Some(lacking) = self.hello.lacks(call) {
-            return Ok(Answer::Unsupported(lacking.to_string()));
-        }
         // A panic is how burn's modules refuse: their documentation lists what they panic at.
         let answer = catch_unwind(AssertUnwindSafe(|| layers::answer(&self.device, call)));
         Ok(answer.unwrap_or_else(|panic| refused(RefusalKind::Other, message(&*panic))))
