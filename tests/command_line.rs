@@ -13,6 +13,9 @@ use normative::subject::planted::{BUGS, Bug, variants};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Leaves out the cases of more than 65,535 groups: a build without optimizations takes seconds for each.
+const NO_GRIDS: &str = "--skip '*-grid-*'";
+
 /// What a command printed and how it ended.
 struct Run {
     status: i32,
@@ -115,7 +118,7 @@ fn planted_bugs_fail_and_are_named_and_correct_programs_pass() {
     // The reference, and two emulations.
     assert_eq!(names.len(), 3 + variants().len() + BUGS.len());
     for name in names.into_iter().step_by(7) {
-        let check = format!("check --builtin {name} --failures failures/{name}");
+        let check = format!("check --builtin {name} --failures failures/{name} {NO_GRIDS}");
         let Some(bug) = Bug::from_name(name) else {
             let run = run(&dir, &format!("{check} --only '*-f32-*'")).ends(0).says("CONFORMANT: ");
             assert!(!run.out.contains("FAIL") && !dir.path().join("failures").join(name).exists());
@@ -189,7 +192,7 @@ fn a_counterexample_replays() {
 fn counterexamples_are_spread_over_operations_and_small() {
     let dir = folder();
     let only = ["batch_norm", "layer_norm", "group_norm", "rms_norm"].map(|name| format!("--only '{name}-*'"));
-    run(&dir, &format!("check --builtin unbiased_variance --errors 4 {}", only.join(" "))).ends(1);
+    run(&dir, &format!("check --builtin unbiased_variance --errors 4 {NO_GRIDS} {}", only.join(" "))).ends(1);
     let names: Vec<String> = fs::read_dir(dir.path().join("normative-failures"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -430,9 +433,9 @@ fn reports_in_json_are_as_their_schema_says() {
     fs::write(dir.path().join("recorded/y/bad.safetensors"), "").unwrap();
     let crash = format!("check --subject {} --only '*-f32-size-?'", hostile("exits"));
     for (line, status) in [
-        ("check --builtin nan_replaced", 1),
-        ("check --builtin one_value_accepted", 1),
-        ("check --builtin half_statistics --strict", 1),
+        ("check --builtin nan_replaced --only '*-f32-*' --skip '*-grid-*'", 1),
+        ("check --builtin one_value_accepted --only 'batch_norm-*' --skip '*-grid-*'", 1),
+        ("check --builtin half_statistics --only 'layer_norm-*' --strict --skip '*-grid-*'", 1),
         ("verify recorded/x", 5),
         ("verify recorded", 4),
         ("verify golden", 4),
@@ -489,7 +492,12 @@ fn a_reader_that_goes_away_is_no_failure() {
     use std::process::Stdio;
     let dir = folder();
     let program = assert_cmd::cargo::cargo_bin!("normative");
-    for line in [&["check", "--builtin", "clipped"][..], &["list"], &["show", "layer_norm-f32-size-4"], &["--help"]] {
+    for line in [
+        &["check", "--builtin", "clipped", "--level", "quick"][..],
+        &["list"],
+        &["show", "layer_norm-f32-size-4"],
+        &["--help"],
+    ] {
         let mut child = std::process::Command::new(program);
         let mut child =
             child.args(line).current_dir(dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -538,6 +546,7 @@ fn lists_and_cases_are_shown() {
 }
 
 #[test]
+#[ignore = "the power of every case takes ten seconds; .ci/run has it"]
 fn tables_are_computed() {
     let dir = folder();
     let power = run(&dir, "table power").ends(0).says("| bug").says("`one_pass_variance`");

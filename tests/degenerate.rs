@@ -182,6 +182,35 @@ fn one_value_in_the_dialects() {
     let step = &case("batch_norm-paddle-f32-one-value").steps[0];
     assert_eq!(truth(step, "output"), sent(step, "input"), "paddle passes it on");
     assert_eq!(truth(step, "running_var"), sent(step, "running_var"), "paddle keeps its statistics");
+
+    for label in ["one-value", "one-value-flat"] {
+        let step = &case(&format!("batch_norm-mlx-f32-{label}")).steps[0];
+        assert_eq!(kind_of_refusal(step), Some(RefusalKind::TooFewValues), "mlx {label}");
+    }
+
+    // Equinox's "ema" normalizes with what it has just moved: to half of old and new, since the layer has seen batches.
+    let step = &case("batch_norm-equinox_ema-f32-one-value").steps[0];
+    let [x, weight, bias, mean, var] =
+        ["input", "weight", "bias", "running_mean", "running_var"].map(|name| sent(step, name));
+    assert!(sent(step, "num_batches_tracked")[0] > 0.0);
+    let moved: Vec<(f64, f64)> = (0..x.len()).map(|c| ((mean[c] + x[c]) / 2.0, var[c] / 2.0)).collect();
+    let (means, variances) = moved.iter().copied().unzip::<_, _, Vec<_>, Vec<_>>();
+    assert_rounded(&truth(step, "running_mean"), &means, "equinox_ema");
+    assert_rounded(&truth(step, "running_var"), &variances, "equinox_ema");
+    let y: Vec<f64> =
+        (0..x.len()).map(|c| (x[c] - moved[c].0) / (moved[c].1 + 1e-5).sqrt() * weight[c] + bias[c]).collect();
+    assert_rounded(&truth(step, "output"), &y, "equinox_ema");
+
+    // Caffe's sums lose half, and gain the value, no variance (Bessel's correction of it is 1) and a weight of 1.
+    let step = &case("batch_norm-caffe-f32-one-value").steps[0];
+    let [x, mean, var, gathered] =
+        ["input", "running_mean", "running_var", "scale_factor"].map(|name| sent(step, name));
+    assert_eq!(truth(step, "output"), vec![0.0; x.len()], "caffe has no bias");
+    let means: Vec<f64> = mean.iter().zip(&x).map(|(mean, x)| mean / 2.0 + x).collect();
+    assert_rounded(&truth(step, "running_mean"), &means, "caffe");
+    let variances: Vec<f64> = var.iter().map(|var| var / 2.0).collect();
+    assert_rounded(&truth(step, "running_var"), &variances, "caffe");
+    assert_rounded(&truth(step, "scale_factor"), &[gathered[0] / 2.0 + 1.0], "caffe");
 }
 
 /// timm's layers on one value.

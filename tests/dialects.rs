@@ -41,7 +41,7 @@ fn by_the_book(step: &Step, conventions: &Conventions) -> Tensors<Vec<f64>> {
         let (mut r_mean, mut r_var) = (answer["running_mean"][c], answer["running_var"][c]);
         let (centre, spread) = if step.mode == Mode::Train {
             let bessel = match conventions.name {
-                "pytorch" | "cudnn" | "candle" => count / (count - 1.0),
+                "pytorch" | "cudnn" | "candle" | "mlx" => count / (count - 1.0),
                 "tensorflow" | "caffe" => count / (count - 1.0).max(1.0),
                 _ => 1.0,
             };
@@ -110,8 +110,15 @@ fn each_dialect_is_its_formula() {
             let request = case.request(number, previous.as_ref().map(|(asked, answer)| (asked, answer)));
             let step = &request.call;
             let answer = answer_by(step, &variants()[0].recipe);
+            let count = step.tensors["input"].len() / step.tensors["input"].shape()[1];
+            let refused = step.mode == Mode::Train && count == 1 && conventions.name == "mlx";
+            let Expected::Tensors { tensors, .. } = Expected::of(step) else {
+                assert!(refused, "{} is refused", case.name);
+                previous = Some((request, answer));
+                continue;
+            };
+            assert!(!refused, "{} is not refused", case.name);
             let book = by_the_book(step, conventions);
-            let Expected::Tensors { tensors, .. } = Expected::of(step) else { panic!("{} is refused", case.name) };
             assert_eq!(tensors.keys().collect::<Vec<_>>(), book.keys().collect::<Vec<_>>(), "{}", case.name);
             for (name, truth) in &tensors {
                 for (index, (truth, book)) in truth.values.iter().zip(&book[name]).enumerate() {

@@ -111,6 +111,7 @@ const EDITS: &[(&str, &str, Edit)] = &[
     ("rows", "its layer norm is another", layer_norm_off),
     ("length", "its normalize is another", normalize_off),
     ("evolved", "its norm with v is another", evolved_off),
+    ("controllers", "its first controller is another", controller_off),
 ];
 
 fn off(request: &Request, tensors: &mut Tensors, operation: &str) {
@@ -131,6 +132,10 @@ fn evolved_off(request: &Request, tensors: &mut Tensors, _: u64) {
     off(request, tensors, "evo_norm_s0");
 }
 
+fn controller_off(request: &Request, tensors: &mut Tensors, _: u64) {
+    off(request, tensors, "online_norm_backward");
+}
+
 fn instance_norm_off(request: &Request, tensors: &mut Tensors, _: u64) {
     off(request, tensors, "instance_norm");
 }
@@ -139,7 +144,9 @@ fn cross_map_off(request: &Request, tensors: &mut Tensors, _: u64) {
     off(request, tensors, "cross_map_lrn");
 }
 
+/// Every law and every planted bug; docs/matrix.md, which is looked at without trying them again, says the same.
 #[test]
+#[ignore = "half a minute; .ci/run has it"]
 fn every_law_catches_a_planted_bug_or_a_subject_made_for_it() {
     let matrix: BTreeMap<&str, BTreeSet<&str>> =
         property::properties().map(|law| (law.name, property::caught_by(law, 0, 4))).collect();
@@ -161,7 +168,6 @@ fn every_law_catches_a_planted_bug_or_a_subject_made_for_it() {
     assert!(idle.is_empty(), "laws that catch nothing: {idle:?}");
     let seen: BTreeSet<&str> = matrix.values().flatten().copied().collect();
     let missed: BTreeSet<&str> = BUGS.iter().map(|bug| bug.name).filter(|name| !seen.contains(name)).collect();
-    // Laws are tried on small integers with an eps that is a larger power of two.
     // Laws are tried on small integers with an eps that is a larger power of two, and gradients of the family alone.
     let beyond =
         ["eps_in_half", "eps_raised", "variance_cut_off", "cubed_inverse", "norm_constant", "second_norm_constant"];

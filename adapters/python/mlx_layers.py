@@ -77,6 +77,22 @@ def trailing(request: normative.Request) -> tuple[int, Callable[[mx.array], mx.a
     return size, lambda x: x.reshape([*leading, size])
 
 
+@normative.operation("batch_norm", dtypes=DTYPES, dialects=["mlx"])
+def batch_norm(request: normative.Request) -> dict[str, Any]:
+    p, tensors = request.parameters, request.tensors
+    tracked = "running_mean" in tensors
+    layer = nn.BatchNorm(tensors["input"].shape[1], p["eps"], p["momentum"], has_affine(request), tracked)
+    layer.train(request.mode == "train")
+    for name in request.state:
+        layer[name] = mx.array(np.ascontiguousarray(tensors[name]))
+    try:
+        answer = call(layer, request, channels_last)
+    except ValueError as error:
+        kind = "too_few_values" if "more than one value" in str(error) else "shape"
+        raise normative.Refusal(kind, str(error)) from error
+    return answer | {name: np.array(layer[name]) for name in request.state}
+
+
 def has_affine(request: normative.Request) -> bool:
     return "weight" in request.tensors or "bias" in request.tensors
 

@@ -10,9 +10,9 @@ use crate::operation::{
     EvoNormS0, EvoNormS1, EvoNormS2, ExtendedBatchNorm, Film, FilterResponseNorm, GhostBatchNorm, GlobalResponseNorm,
     IterNorm, L1BatchNorm, LayerNorm1p, LayerNorm2d, MaskedBatchNorm, MaskedGroupNorm, MaskedLayerNorm,
     MeanOnlyBatchNorm, Mode, MovingAverageBatchNorm, OnlineNorm, OnlineNormBackward, Operation, PixelNorm,
-    PositionalNorm, PowerNorm, PreciseBatchNormStatistics, ProxyNorm, QkNorm, RmsNormGated, ScaleNorm,
-    ScaledWeightStandardization, SimpleNorm, Spade, SplitBatchNorm, SwitchableNorm, UnitNormStep, VirtualBatchNorm,
-    WeightDemodulation, WeightStandardization,
+    PositionalNorm, PowerNorm, PowerNormBackward, PreciseBatchNormStatistics, ProxyNorm, QkNorm, RmsNormGated,
+    ScaleNorm, ScaledWeightStandardization, SimpleNorm, Spade, SplitBatchNorm, SwitchableNorm, UnitNormStep,
+    VirtualBatchNorm, WeightDemodulation, WeightStandardization,
 };
 
 /// A call without its numbers.
@@ -301,7 +301,8 @@ fn research(
         sketch.mode = Mode::Train;
         sketch.must(name, axes, role);
     }
-    if !matches!(name, "online_norm_backward" | "positional_norm" | "proxy_norm" | "unit_norm_step") {
+    let bare = ["online_norm_backward", "power_norm_backward", "positional_norm", "proxy_norm", "unit_norm_step"];
+    if !bare.contains(&name) {
         if name != "mean_only_batch_norm" {
             sketch.may("weight", &[C], Weight);
         }
@@ -321,6 +322,12 @@ fn research(
         }
         "moving_average_batch_norm" => Operation::MovingAverageBatchNorm(MovingAverageBatchNorm { eps, momentum }),
         "power_norm" => Operation::PowerNorm(PowerNorm { eps, momentum, warmup: values.below(2) == 0 }),
+        "power_norm_backward" => {
+            sketch.must("normalized", &[N, C, L], Like);
+            sketch.must("sigma", &[C], Variance);
+            sketch.must("error_along", &[C], Mean);
+            Operation::PowerNormBackward(PowerNormBackward { momentum })
+        }
         "switchable_norm" => {
             sketch.must("mean_logits", &[Of(3)], Logit);
             sketch.must("var_logits", &[Of(3)], Logit);

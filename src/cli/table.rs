@@ -149,7 +149,7 @@ fn goldens_table() -> String {
 
 /// A row for each bug and operation, a column for each data type; an effect below [`EXPOSED`] is no evidence.
 fn power_table() -> String {
-    let table = power::table(catalogue::cases());
+    let table = power::table(catalogue::cases(), &power::effects_on(catalogue::cases()));
     let mut cells = Vec::new();
     for bug in BUGS {
         for &operation in bug.operations {

@@ -51,12 +51,18 @@ fn effect_beside(case: &Case, first: &Expected, bug: &Bug) -> f64 {
     largest
 }
 
-/// The bug classes that each case exposes, as `exposed.txt` has them.
-pub fn exposed(cases: &[Case]) -> String {
+/// The [`effects`] on each of some cases.
+pub fn effects_on(cases: &[Case]) -> Vec<Vec<f64>> {
+    cases.par_iter().map(effects).collect()
+}
+
+/// The bug classes that each case exposes, as `exposed.txt` has them; `effects` are those [on](effects_on) `cases`.
+pub fn exposed(cases: &[Case], effects: &[Vec<f64>]) -> String {
     let lines: Vec<String> = cases
-        .par_iter()
-        .map(|case| {
-            let shown = effects(case).into_iter().zip(BUGS).filter(|(effect, _)| *effect >= EXPOSED);
+        .iter()
+        .zip(effects)
+        .map(|(case, effects)| {
+            let shown = effects.iter().zip(BUGS).filter(|(effect, _)| **effect >= EXPOSED);
             let mut classes: Vec<&str> = shown.map(|(_, bug)| bug.flag.name()).collect();
             classes.dedup();
             if classes.is_empty() { String::new() } else { format!("{} {}\n", case.name, classes.join(" ")) }
@@ -68,24 +74,17 @@ pub fn exposed(cases: &[Case]) -> String {
 /// The largest effect of a bug by its name, the operation and the data type, and the case that has it.
 pub type Table = BTreeMap<(&'static str, &'static str, DataType), (f64, String)>;
 
-/// For each bug, operation and data type the largest effect over the required cases, and the case that has it.
-pub fn table(cases: &[Case]) -> Table {
-    let effects: Vec<_> = cases
-        .par_iter()
-        .filter(|case| case.level == Level::Required)
-        .flat_map_iter(|case| {
-            let key = (case.operation().name(), case.dtype());
-            let effects = effects(case).into_iter().zip(BUGS);
-            effects
-                .filter(move |(_, bug)| bug.operations.contains(&key.0))
-                .map(move |(effect, bug)| ((bug.name, key.0, key.1), effect, case.name.clone()))
-        })
-        .collect();
+/// For each bug, operation and data type the largest effect over the required cases, and the case that has it; `effects` are
+/// those [on](effects_on) `cases`.
+pub fn table(cases: &[Case], effects: &[Vec<f64>]) -> Table {
     let mut table = BTreeMap::new();
-    for (key, effect, name) in effects {
-        let best = table.entry(key).or_insert((-1.0, String::new()));
-        if effect > best.0 {
-            *best = (effect, name);
+    for (case, effects) in cases.iter().zip(effects).filter(|(case, _)| case.level == Level::Required) {
+        let (operation, dtype) = (case.operation().name(), case.dtype());
+        for (&effect, bug) in effects.iter().zip(BUGS).filter(|(_, bug)| bug.operations.contains(&operation)) {
+            let best = table.entry((bug.name, operation, dtype)).or_insert((-1.0, String::new()));
+            if effect > best.0 {
+                *best = (effect, case.name.clone());
+            }
         }
     }
     table

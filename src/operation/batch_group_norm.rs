@@ -82,8 +82,8 @@ impl Formula for BatchGroupNorm {
         }
         vec![
             affine(evaluator, plan, y),
-            moved(evaluator, plan, "running_mean", |group| moments[group].0),
-            moved(evaluator, plan, "running_var", |group| moments[group].1),
+            moved(evaluator, plan, "running_mean", &|group| moments[group].0),
+            moved(evaluator, plan, "running_var", &|group| moments[group].1),
         ]
     }
 }

@@ -236,6 +236,15 @@ dialects! {
         departure: "one value per channel gives the bias and NaN in running_var, and there is no counter",
         source: "candle-nn, src/batch_norm.rs",
     }
+    Mlx "MLX 0.32" {
+        name: "mlx",
+        momentum: MomentumSense::OfNew,
+        default_momentum: Some(0.1),
+        running_degrees_of_freedom: 1,
+        one_value: OneValue::Refused,
+        departure: "as PyTorch, one value per channel in training included, but for the counter",
+        source: "mlx/nn/layers/normalization.py",
+    }
 }
 
 impl BatchNormDialect {

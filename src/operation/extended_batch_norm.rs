@@ -66,8 +66,8 @@ impl Formula for ExtendedBatchNorm {
         }
         vec![
             affine(evaluator, plan, y),
-            moved(evaluator, plan, "running_mean", |channel| batch[channel].0),
-            moved(evaluator, plan, "running_var", |_| variance),
+            moved(evaluator, plan, "running_mean", &|channel| batch[channel].0),
+            moved(evaluator, plan, "running_var", &|_| variance),
         ]
     }
 }

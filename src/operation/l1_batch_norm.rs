@@ -71,8 +71,8 @@ impl Formula for L1BatchNorm {
         }
         vec![
             affine(evaluator, plan, y),
-            moved(evaluator, plan, "running_mean", |channel| batch[channel].0),
-            moved(evaluator, plan, "running_scale", |channel| batch[channel].1),
+            moved(evaluator, plan, "running_mean", &|channel| batch[channel].0),
+            moved(evaluator, plan, "running_scale", &|channel| batch[channel].1),
         ]
     }
 }

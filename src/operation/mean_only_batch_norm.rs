@@ -58,7 +58,7 @@ impl Formula for MeanOnlyBatchNorm {
         }
         let mut outputs = vec![affine(evaluator, plan, y)];
         if plan.running {
-            outputs.push(moved(evaluator, plan, "running_mean", batch_mean));
+            outputs.push(moved(evaluator, plan, "running_mean", &batch_mean));
         }
         outputs
     }

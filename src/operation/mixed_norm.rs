@@ -119,7 +119,7 @@ fn mixed<E: Evaluator>(evaluator: &E, plan: &Plan, whole: bool, rule: &Rule) -> 
     let batch_moments = |channel| moments(&plan.partition.positions(channel), u8::from(!rule.running_biased));
     vec![
         affine(evaluator, plan, y),
-        moved(evaluator, plan, "running_mean", |channel| batch_moments(channel).0),
-        moved(evaluator, plan, "running_var", |channel| batch_moments(channel).1),
+        moved(evaluator, plan, "running_mean", &|channel| batch_moments(channel).0),
+        moved(evaluator, plan, "running_var", &|channel| batch_moments(channel).1),
     ]
 }

@@ -112,7 +112,7 @@ pub use online_norm::{OnlineNorm, OnlineNormBackward};
 pub use partition::{ParameterIndex, Partition};
 pub use pixel_norm::PixelNorm;
 pub use positional_norm::PositionalNorm;
-pub use power_norm::PowerNorm;
+pub use power_norm::{PowerNorm, PowerNormBackward};
 pub use precise_batch_norm_statistics::PreciseBatchNormStatistics;
 pub use proxy_norm::ProxyNorm;
 pub use qk_norm::QkNorm;
@@ -301,10 +301,8 @@ pub trait Definition: 'static {
         Given { arithmetic, plan, tensors, rule }: Given<'_, A>,
         shapes: &Tensors<Description>,
     ) -> Tensors<Output<A::Real>> {
-        let mut gradients = normalization::backward(arithmetic, plan, tensors, shapes, rule);
-        let differentiable = self.signature().differentiable;
-        gradients.retain(|name, _| differentiable.iter().any(|tensor| name.strip_prefix("grad_") == Some(tensor)));
-        gradients
+        let gradients = normalization::backward(arithmetic, plan, tensors, shapes, rule);
+        values::only(gradients, self.signature().differentiable)
     }
 }
 
@@ -503,6 +501,7 @@ operations![
     OnlineNormBackward,
     MovingAverageBatchNorm,
     PowerNorm,
+    PowerNormBackward,
     SwitchableNorm,
     BatchInstanceNorm,
     IterNorm,

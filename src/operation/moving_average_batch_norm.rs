@@ -95,7 +95,7 @@ impl Formula for MovingAverageBatchNorm {
         vec![
             affine(evaluator, plan, y),
             ("history", vec![batches - 1, channels], history),
-            moved(evaluator, plan, "running_square", |channel| averages[channel]),
+            moved(evaluator, plan, "running_square", &|channel| averages[channel]),
         ]
     }
 }

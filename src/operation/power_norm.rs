@@ -7,13 +7,22 @@
 //!        running_square ← (1 − m)·running_square + m·s            after use; m is 1 − α of the paper, whose α is 0.9
 //! eval   y = x/√(running_square_c + eps)·w_c + b_c
 //! ```
-//! Nothing is subtracted. After the warm-up the statistics are constants of the gradient; the paper's correction of it, an
-//! average over batches as Online Norm's, is not part of this operation.
+//! Nothing is subtracted. After the warm-up the statistics are constants of the gradient; what the paper does about that is
+//! [`PowerNormBackward`], an operation of its own, since its state outlives the call.
+//!
+//! ```text
+//! input: [N, C, *], the gradient g by x/σ      normalized: z = x/σ      sigma: [C], the √(running_square + eps) of each channel
+//! g′ = g − m·error_along_c·z      output = g′/σ_c      error_along_c ← error_along_c + mean g′·z, over N and L, after use
+//! ```
+//! The ν of the paper is m·error_along: ν ← ν·(1 − m·mean z²) + m·mean g·z. The output is linear in g, and differentiated as
+//! such. The authors' code (sIncerass/powernorm, mask_powernorm.py) divides by the σ of the batch even after the warm-up.
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, moved, sigma};
-use super::{Call, Definition, Plan, Refused, Rule, Signature, Source, json_float};
+use super::formula::{Evaluator, Formula, Layer, Named, affine, by_formula, moved, sigma, sizes};
+use super::values::check_shapes;
+use super::{Call, Definition, OnlineRule, Plan, Refused, Rule, Signature, Source, Updates, json_float};
+use crate::arithmetic::Real;
 
 /// Its hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +35,14 @@ pub struct PowerNorm {
     pub momentum: f64,
     /// Whether training normalizes with the batch's own mean square.
     pub warmup: bool,
+}
+
+/// The hyper-parameter of its backward pass.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PowerNormBackward {
+    /// The weight of the accumulated error.
+    #[serde(with = "json_float")]
+    pub momentum: f64,
 }
 
 impl Definition for PowerNorm {
@@ -58,6 +75,54 @@ impl Formula for PowerNorm {
                 y[position] = y[position] / divisor;
             }
         }
-        vec![affine(evaluator, plan, y), moved(evaluator, plan, "running_square", of_batch)]
+        vec![affine(evaluator, plan, y), moved(evaluator, plan, "running_square", &of_batch)]
+    }
+}
+
+impl Definition for PowerNormBackward {
+    const NAME: &'static str = "power_norm_backward";
+
+    fn signature(&self) -> Signature {
+        Signature {
+            required: &["input", "normalized", "sigma", "error_along"],
+            state: &["error_along"],
+            ..Signature::STATELESS
+        }
+    }
+
+    fn plan(&self, call: &Call<'_>, rule: &Rule) -> Result<Plan, Refused> {
+        let layer = Layer::of(self.signature(), 0.0).but(&["normalized"]);
+        let plan = layer.plan(call, rule).map_err(Refused::uncounted)?;
+        check_shapes(call, &["normalized"], &call.tensors["input"].shape).map_err(Refused::uncounted)?;
+        Ok(plan)
+    }
+
+    by_formula!();
+}
+
+impl Formula for PowerNormBackward {
+    fn outputs<E: Evaluator>(&self, evaluator: &E, plan: &Plan, rule: &Rule) -> Vec<Named<E::Real>> {
+        let mut d = evaluator.tensor("input");
+        let (z, sigma) = (evaluator.tensor("normalized"), evaluator.tensor("sigma"));
+        let mut along = evaluator.tensor("error_along");
+        let [batch, channels, length] = sizes(plan);
+        let (momentum, count) = (evaluator.parameter(self.momentum), E::Real::constant((batch * length) as f64));
+        for channel in 0..channels {
+            let positions = plan.partition.positions(channel);
+            if rule.online != OnlineRule::WithoutControl {
+                for &position in &positions {
+                    d[position] = d[position] - momentum * along[channel] * z[position];
+                }
+            }
+            if rule.updates != Updates::Never {
+                let error = E::Real::sum(positions.iter().map(|&position| d[position] * z[position])) / count;
+                along[channel] = along[channel] + error;
+            }
+            for &position in &positions {
+                d[position] = d[position] / sigma[channel];
+            }
+        }
+        let (name, shape) = plan.outputs[0].clone();
+        vec![(name, shape, d), ("error_along", vec![channels], along)]
     }
 }

@@ -83,8 +83,8 @@ impl Formula for SwitchableNorm {
         }
         vec![
             affine(evaluator, plan, y),
-            moved(evaluator, plan, "running_mean", |channel| of_batch[channel].0),
-            moved(evaluator, plan, "running_var", |channel| of_batch[channel].1),
+            moved(evaluator, plan, "running_mean", &|channel| of_batch[channel].0),
+            moved(evaluator, plan, "running_var", &|channel| of_batch[channel].1),
         ]
     }
 }

@@ -30,11 +30,19 @@ pub(super) fn gradients<R, const N: usize>(
     shapes: &Tensors<Description>,
     gradients: [(&str, Vec<R>); N],
 ) -> Tensors<Output<R>> {
-    let sent = gradients.into_iter().filter_map(|(name, values)| {
-        let shape = shapes.get(name)?.shape.clone();
-        Some((format!("grad_{name}"), Output { shape, values }))
-    });
-    sent.collect()
+    let mut sent = Tensors::new();
+    for (name, values) in gradients {
+        if let Some(Description { shape, .. }) = shapes.get(name) {
+            sent.insert(format!("grad_{name}"), Output { shape: shape.clone(), values });
+        }
+    }
+    sent
+}
+
+/// Of some gradients those by the tensors `differentiable`.
+pub(super) fn only<R>(mut gradients: Tensors<R>, differentiable: &[&str]) -> Tensors<R> {
+    gradients.retain(|name, _| differentiable.iter().any(|tensor| name.strip_prefix("grad_") == Some(tensor)));
+    gradients
 }
 
 /// A refusal of the shape of tensor `name`.

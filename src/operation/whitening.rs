@@ -60,10 +60,10 @@ pub(super) fn outputs<E: Evaluator>(
             y[own[index]] = E::Real::sum(row.iter().zip(&column).map(|(&w, &x)| w * x));
         }
     }
-    let (name, _, values) = moved(evaluator, plan, "running_projection", |index| projection[index]);
+    let (name, _, values) = moved(evaluator, plan, "running_projection", &|index| projection[index]);
     vec![
         affine(evaluator, plan, y),
-        moved(evaluator, plan, "running_mean", |channel| batch[channel].0),
+        moved(evaluator, plan, "running_mean", &|channel| batch[channel].0),
         (name, vec![channels, channels], values),
     ]
 }

@@ -50,6 +50,7 @@ laws! {
     "cudnn" Cudnn;
     "burn" Burn;
     "candle" Candle;
+    "mlx" Mlx;
 }
 
 fn trial(setting: &mut Setting, dialect: BatchNormDialect) -> Option<Trial> {
@@ -61,7 +62,7 @@ fn trial(setting: &mut Setting, dialect: BatchNormDialect) -> Option<Trial> {
     let mut chain = vec![train.clone(); count];
     chain.push(Step { mode: Mode::Eval, ..train });
     let mut chains = vec![chain];
-    // What one value does in cuDNN is not documented; candle's NaN is the catalogue's.
+    // What one value does in cuDNN is not documented; candle's NaN and MLX's refusal are the catalogue's.
     if conventions.bessel_guarded || conventions.running_degrees_of_freedom == 0 {
         chains.push(vec![call(setting, dialect, decay, [1, sizes[1], 1])]);
     }

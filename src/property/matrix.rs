@@ -25,7 +25,7 @@ const IN_BOTH: &str =
     "a planted bug is in both of its operations, so that they agree; it guards against one of them alone";
 
 /// The checks that find no planted bug, and why each stays.
-pub const IDLE: &[(&str, &str)] = &[("two-windows", IN_BOTH), ("length", IN_BOTH)];
+pub const IDLE: &[(&str, &str)] = &[("two-windows", IN_BOTH), ("length", IN_BOTH), ("controllers", IN_BOTH)];
 
 /// What finds a planted bug.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -170,6 +170,7 @@ pub fn promises() -> &'static [Promises] {
         Promises { operation: "online_norm_backward", ..ONE_BY_ONE },
         Promises { operation: "moving_average_batch_norm", mixes_samples: true, ..LAGGING },
         Promises { operation: "power_norm", mixes_samples: true, ..LAGGING },
+        Promises { operation: "power_norm_backward", monotone: false, ..LAGGING },
         Promises { operation: "switchable_norm", shift_of_channels: false, monotone: false, ..BATCH },
         Promises { operation: "batch_instance_norm", monotone: false, ..BATCH },
         Promises { operation: "iter_norm", monotone: false, ..BATCH },

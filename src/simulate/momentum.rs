@@ -33,17 +33,8 @@ pub static FRAMEWORKS: LazyLock<Vec<Framework>> = LazyLock::new(|| {
     dialects.chain(OTHERS).collect()
 });
 
-/// Those without a dialect: MLX and tinygrad have PyTorch's conventions but no counter, MindSpore's two have each other's.
-const OTHERS: [Framework; 3] = [
-    Framework {
-        name: "mlx",
-        parameter: "momentum",
-        weight: MomentumSense::OfNew,
-        default: Some(0.1),
-        unbiased: true,
-        note: "",
-        dialect: None,
-    },
+/// Those without a dialect: tinygrad has PyTorch's conventions, MindSpore's two have each other's.
+const OTHERS: [Framework; 2] = [
     Framework {
         name: "tinygrad",
         parameter: "momentum",

@@ -154,7 +154,7 @@ fn explicit_loops_agree_with_the_truth() {
         }
         *compared.entry(step.operation.name()).or_insert(0) += 1;
     }
-    assert_eq!(compared.len(), 50, "{compared:?}");
+    assert_eq!(compared.len(), 51, "{compared:?}");
     assert!(compared.values().all(|&count| count >= 5), "{compared:?}");
 }
 

@@ -148,6 +148,7 @@ impl Of {
         let second = self.call(0.5).input(&shape, input).step();
         let comment = match self.conventions().one_value {
             OneValue::PassedOn => "One value per channel in training is passed on; then evaluation.",
+            OneValue::Refused => "One value per channel in training is refused; then evaluation.",
             _ => "One value per channel in training gives the bias; then evaluation.",
         };
         maker.add(name, comment, &[Flag::BatchOne, Flag::Sequence], vec![first, second]);

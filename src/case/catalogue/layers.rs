@@ -409,7 +409,7 @@ fn populations(maker: &mut Maker, dtype: DataType) {
 /// Calls that must be refused: a tensor of another shape, a rank, a number that does not divide.
 fn refusals(maker: &mut Maker) {
     let dtype = DataType::F32;
-    let wrong_shapes: [(&str, &str, &[usize]); 40] = [
+    let wrong_shapes: [(&str, &str, &[usize]); 41] = [
         ("layer_norm_2d", "weight", &[6]),
         ("layer_norm_2d", "input", &[2, 4, 6]),
         ("pixel_norm", "input", &[4]),
@@ -436,6 +436,7 @@ fn refusals(maker: &mut Maker) {
         ("online_norm_backward", "sigma", &[4]),
         ("moving_average_batch_norm", "history", &[4]),
         ("power_norm", "running_square", &[1]),
+        ("power_norm_backward", "normalized", &[2, 4]),
         ("switchable_norm", "mean_logits", &[2]),
         ("batch_instance_norm", "rho", &[1]),
         ("batch_channel_norm", "rho", &[4]),

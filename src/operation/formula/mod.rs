@@ -51,9 +51,7 @@ pub(super) trait Evaluator {
 /// The answer of a formula.
 pub(super) fn forward<A: Arithmetic>(formula: &impl Formula, given: Given<'_, A>) -> Outputs<A::Real> {
     let Given { arithmetic, plan, tensors, rule } = given;
-    let named = formula.outputs(&Direct { arithmetic, tensors }, plan, rule);
-    let tensors = named.into_iter().map(|(name, shape, values)| (name.to_owned(), Output { shape, values }));
-    Outputs { tensors: tensors.collect(), num_batches_tracked: plan.num_batches_tracked }
+    answer(formula.outputs(&Direct { arithmetic, tensors }, plan, rule), plan)
 }
 
 /// The gradients of a formula's outputs by the tensors `differentiable` that were sent.
@@ -63,21 +61,47 @@ pub(super) fn backward<A: Arithmetic>(
     differentiable: &[&'static str],
     shapes: &Tensors<Description>,
 ) -> Tensors<Output<A::Real>> {
-    let Given { arithmetic, plan, tensors, rule } = given;
     let tape = Tape::new();
+    let leaves = leaves(&tape, given, differentiable);
+    let direct = Direct { arithmetic: given.arithmetic, tensors: given.tensors };
+    let outputs = formula.outputs(&Differentiated { direct, tape: &tape, leaves: &leaves }, given.plan, given.rule);
+    gradients(&tape, given, &leaves, outputs, shapes)
+}
+
+// What does not depend on the formula stands apart, to be compiled once for an arithmetic and not for each formula in it.
+
+fn answer<R>(outputs: Vec<Named<R>>, plan: &Plan) -> Outputs<R> {
+    let tensors = outputs.into_iter().map(|(name, shape, values)| (name.to_owned(), Output { shape, values }));
+    Outputs { tensors: tensors.collect(), num_batches_tracked: plan.num_batches_tracked }
+}
+
+/// Tensors, number by number on a tape.
+type Leaves<'t, R> = Vec<(&'static str, Vec<Taped<'t, R>>)>;
+
+fn leaves<'t, A: Arithmetic>(
+    tape: &'t Tape<A::Real>,
+    Given { arithmetic, tensors, .. }: Given<'_, A>,
+    differentiable: &[&'static str],
+) -> Leaves<'t, A::Real> {
     let of_tensor = |&name: &&'static str| {
         let leaves = kept(arithmetic, tensors, name).into_iter().map(|value| tape.leaf(value));
         (name, leaves.collect())
     };
-    let leaves: Vec<(&str, Vec<Taped<'_, A::Real>>)> =
-        differentiable.iter().filter(|name| tensors.contains_key(**name)).map(of_tensor).collect();
-    let evaluator = Differentiated { direct: Direct { arithmetic, tensors }, tape: &tape, leaves: &leaves };
-    let outputs = formula.outputs(&evaluator, plan, rule);
+    differentiable.iter().filter(|name| tensors.contains_key(**name)).map(of_tensor).collect()
+}
+
+fn gradients<'t, A: Arithmetic>(
+    tape: &'t Tape<A::Real>,
+    Given { arithmetic, tensors, .. }: Given<'_, A>,
+    leaves: &[(&'static str, Vec<Taped<'t, A::Real>>)],
+    outputs: Vec<Named<Taped<'t, A::Real>>>,
+    shapes: &Tensors<Description>,
+) -> Tensors<Output<A::Real>> {
     let seeds = outputs.iter().flat_map(|(name, _, values)| {
         let seeds = kept(arithmetic, tensors, &format!("grad_output.{name}"));
         seeds.into_iter().zip(values.iter().copied())
     });
-    let all: Vec<Taped<'_, A::Real>> = leaves.iter().flat_map(|(_, leaves)| leaves).copied().collect();
+    let all: Vec<Taped<'t, A::Real>> = leaves.iter().flat_map(|(_, leaves)| leaves).copied().collect();
     let mut gradients = tape.gradients(seeds, &all).into_iter();
     let named = leaves.iter().filter_map(|(name, leaves)| {
         let values: Vec<A::Real> = gradients.by_ref().take(leaves.len()).collect();
@@ -201,7 +225,7 @@ pub(super) fn moved<E: Evaluator>(
     evaluator: &E,
     plan: &Plan,
     name: &'static str,
-    new: impl Fn(usize) -> E::Real,
+    new: &dyn Fn(usize) -> E::Real,
 ) -> Named<E::Real> {
     let mut values = evaluator.tensor(name);
     if let Some(factor) = plan.update {

@@ -246,7 +246,7 @@ pub(super) const BUGS: [Bug; 34] = [
         flag: Flag::Limits,
         sentence: "it leaves out what keeps outputs or gradients in check: layer scaling, the error along the output",
         source: "",
-        operations: &["online_norm", "online_norm_backward"],
+        operations: &["online_norm", "online_norm_backward", "power_norm_backward"],
         edit: |recipe| recipe.rule.online = OnlineRule::WithoutControl,
     },
     Bug {
@@ -262,7 +262,7 @@ pub(super) const BUGS: [Bug; 34] = [
         flag: Flag::StateUpdate,
         sentence: "it does not keep the errors of the gradients before",
         source: "",
-        operations: &["online_norm_backward"],
+        operations: &["online_norm_backward", "power_norm_backward"],
         edit: |recipe| recipe.rule.updates = Updates::Never,
     },
     Bug {
