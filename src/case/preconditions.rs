@@ -69,7 +69,27 @@ fn violated_by(step: &Step, accumulator: Format) -> Option<String> {
             }
         }
     }
-    spectral_product(step, largest)
+    spectral_product(step, largest).or_else(|| tie(step, accumulator))
+}
+
+/// max(‖x‖, eps) has no derivative where both are the same: a program may take either's.
+fn tie(step: &Step, accumulator: Format) -> Option<String> {
+    let (p, eps) = match &step.operation {
+        Operation::Normalize(norm) => (norm.p, norm.eps),
+        Operation::ScaleNorm(norm) => (2.0, norm.eps),
+        _ => return None,
+    };
+    let plan = step.plan(&step.operation.rule()).ok().filter(|_| step.gradients || step.double_backward)?;
+    let input: Vec<f64> = step.tensors["input"].to_f64().into_iter().map(f64::abs).collect();
+    (0..plan.partition.groups()).find_map(|group| {
+        let x = plan.partition.positions(group).into_iter().map(|position| input[position]);
+        let terms = plan.partition.positions(group).len() as f64;
+        let length =
+            if p.is_infinite() { x.fold(0.0, f64::max) } else { x.map(|x| x.powf(p)).sum::<f64>().powf(1.0 / p) };
+        // Each term is rounded, then their sum and its root.
+        let near = (terms + 4.0) * accumulator.unit_roundoff() * eps;
+        ((length - eps).abs() <= near).then(|| format!("a vector of length {length:e} is as long as eps"))
+    })
 }
 
 /// The power iteration squares products of the weight and of the vectors that are sent, which need not be unit vectors.
@@ -109,5 +129,20 @@ mod tests {
         };
         assert_eq!(violated(1.0), None);
         assert!(violated(-3e16).is_some_and(|why| why.contains("overflows")), "{:?}", violated(-3e16));
+    }
+
+    #[test]
+    fn a_vector_as_long_as_eps_has_no_derivative() {
+        let violated = |x: [f64; 2], gradients: bool| {
+            let operation = serde_json::json!({"name": "normalize", "p": 2.0, "dim": 1, "eps": 5.0});
+            let tensor = |x: [f64; 2]| Tensor::rounded(DataType::F32, &[1, 2], x.to_vec());
+            let tensors =
+                [("input", x), ("grad_output.output", [1.0, 0.5])].map(|(name, x)| (name.to_owned(), tensor(x)));
+            let step = Step::forward(serde_json::from_value(operation).expect("an operation"), Tensors::from(tensors));
+            violated_by(&Step { gradients, ..step }, Format::F32)
+        };
+        assert!(violated([3.0, -4.0], true).is_some_and(|why| why.contains("as long as eps")));
+        assert_eq!(violated([3.0, -4.0], false), None);
+        assert_eq!(violated([3.0, -4.001], true), None);
     }
 }

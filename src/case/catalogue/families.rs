@@ -164,6 +164,14 @@ fn layouts(maker: &mut Maker, name: &str, dtype: DataType) {
         let member = member.twice(wide(dtype) && format == LayoutFormat::ChannelsLast);
         member.layout(Layout { format, offset }).images(maker, name, dtype);
     }
+    if name == "group_norm" {
+        let member = Member::new("layout-channels_last-mean-1e2".into(), name, dtype, |values| {
+            (0..6).map(|group| values.normals(24, if group % 2 == 0 { 100.0 } else { -100.0 }, 1.0)).collect()
+        });
+        let comment = "Channels last, and a mean of a hundred standard deviations: a kernel of its own must not lose the variance.";
+        let member = member.comment(comment).topics(&[Flag::MemoryFormat, Flag::LargeMean]).split(2, 2);
+        member.layout(Layout { format: LayoutFormat::ChannelsLast, offset: 0 }).images(maker, name, dtype);
+    }
 }
 
 /// NaN and infinities come out again.
