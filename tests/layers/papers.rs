@@ -35,15 +35,15 @@ pub fn by_loops(it: &Loops) -> Option<Answer> {
             let (m, z) = (it.number("momentum"), &it.tensors["normalized"]);
             let (mut output, mut along) = (x.to_vec(), it.tensors["error_along"].clone());
             // The paper's ν, which is m times what is stored.
-            for j in 0..c {
-                let nu = m * along[j];
+            for (j, error) in along.iter_mut().enumerate() {
+                let nu = m * *error;
                 let of_channel: Vec<usize> = (0..x.len()).filter(|index| index / l % c == j).collect();
                 let mean = |f: &dyn Fn(usize) -> f64| of_channel.iter().map(|&k| f(k)).sum::<f64>() / (n * l) as f64;
                 let (gamma, lambda) = (mean(&|k| z[k] * z[k]), mean(&|k| x[k] * z[k]));
                 for &k in &of_channel {
                     output[k] = (x[k] - nu * z[k]) / it.tensors["sigma"][j];
                 }
-                along[j] = if m == 0.0 { along[j] + lambda } else { (nu * (1.0 - m * gamma) + m * lambda) / m };
+                *error = if m == 0.0 { *error + lambda } else { (nu * (1.0 - m * gamma) + m * lambda) / m };
             }
             Some(vec![("output", output), ("error_along", along)])
         }
