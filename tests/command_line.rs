@@ -546,11 +546,15 @@ fn lists_and_cases_are_shown() {
 }
 
 #[test]
+fn the_table_of_bugs_says_where_they_were_seen() {
+    run(&folder(), "table bugs").ends(0).says("`batch_of_one_refused`").says("pytorch/pytorch#1381");
+}
+
+#[test]
 #[ignore = "the power of every case takes ten seconds; .ci/run has it"]
-fn tables_are_computed() {
+fn the_table_of_power_is_computed() {
     let dir = folder();
     let power = run(&dir, "table power").ends(0).says("| bug").says("`one_pass_variance`");
     let rows: usize = BUGS.iter().map(|bug| bug.operations.len()).sum();
     assert_eq!(power.out.lines().filter(|line| line.starts_with("| `")).count(), rows);
-    run(&dir, "table bugs").ends(0).says("`batch_of_one_refused`").says("pytorch/pytorch#1381");
 }

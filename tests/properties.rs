@@ -144,13 +144,9 @@ fn cross_map_off(request: &Request, tensors: &mut Tensors, _: u64) {
     off(request, tensors, "cross_map_lrn");
 }
 
-/// Every law and every planted bug; docs/matrix.md, which is looked at without trying them again, says the same.
+/// What the reference with a mistake of [`EDITS`] breaks.
 #[test]
-#[ignore = "half a minute; .ci/run has it"]
-fn every_law_catches_a_planted_bug_or_a_subject_made_for_it() {
-    let matrix: BTreeMap<&str, BTreeSet<&str>> =
-        property::properties().map(|law| (law.name, property::caught_by(law, 0, 4))).collect();
-    let mut caught: BTreeMap<&str, BTreeSet<&str>> = matrix.clone();
+fn each_law_catches_the_subject_made_for_it() {
     for &(property, sentence, edit) in EDITS {
         let reference = Builtin::new("reference").expect("a builtin");
         let edited = Edited { hello: reference.hello().clone(), reference, edit, calls: 0 };
@@ -159,14 +155,20 @@ fn every_law_catches_a_planted_bug_or_a_subject_made_for_it() {
         let found = property::check(&mut Pool::of(Box::new(edited)), 0, QUICK_ROUNDS, &own);
         let fails = found.iter().any(|(verdict, _)| verdict.outcome == Outcome::Fail);
         assert!(fails, "{property} does not see that {sentence}");
-        caught.entry(property).or_default().insert(sentence);
     }
-    let idle: Vec<&str> = property::properties()
-        .map(|law| law.name)
-        .filter(|name| caught.get(name).is_none_or(BTreeSet::is_empty))
-        .collect();
+}
+
+/// Every law and every planted bug, in four rounds.
+#[test]
+#[ignore = "half a minute; .ci/run has it"]
+fn every_law_catches_a_planted_bug_or_a_subject_made_for_it() {
+    let caught: BTreeMap<&str, BTreeSet<&str>> =
+        property::properties().map(|law| (law.name, property::caught_by(law, 0, 4))).collect();
+    let made_for_it = |name: &str| EDITS.iter().any(|(property, ..)| *property == name);
+    let idle: Vec<&str> =
+        caught.iter().filter(|(name, bugs)| bugs.is_empty() && !made_for_it(name)).map(|(name, _)| *name).collect();
     assert!(idle.is_empty(), "laws that catch nothing: {idle:?}");
-    let seen: BTreeSet<&str> = matrix.values().flatten().copied().collect();
+    let seen: BTreeSet<&str> = caught.values().flatten().copied().collect();
     let missed: BTreeSet<&str> = BUGS.iter().map(|bug| bug.name).filter(|name| !seen.contains(name)).collect();
     // Laws are tried on small integers with an eps that is a larger power of two, and gradients of the family alone.
     let beyond =

@@ -8,7 +8,8 @@ use crate::operation::{Mode, Operation};
 ///
 /// Squares do not overflow in the accumulating type, eps is a normal number of it, the inputs are finite and normal (or 0)
 /// and their mean is too, momentum lies in [0, 1] and no tensor is empty. NaN and infinities are allowed where the operation
-/// must carry them on: which of them appears is advisory element by element. The products of a power iteration do not overflow. Logits lie so near that no weight underflows.
+/// must carry them on: which of them appears is advisory element by element. The products of a power iteration do not
+/// overflow. Logits lie so near that no weight underflows. No vector that is differentiated is as long as its lower limit.
 pub fn violated(case: &Case) -> Option<String> {
     case.steps.iter().enumerate().find_map(|(number, step)| {
         let input = step.tensors["input"].dtype();
@@ -82,12 +83,12 @@ fn tie(step: &Step, accumulator: Format) -> Option<String> {
     let plan = step.plan(&step.operation.rule()).ok().filter(|_| step.gradients || step.double_backward)?;
     let input: Vec<f64> = step.tensors["input"].to_f64().into_iter().map(f64::abs).collect();
     (0..plan.partition.groups()).find_map(|group| {
-        let x = plan.partition.positions(group).into_iter().map(|position| input[position]);
-        let terms = plan.partition.positions(group).len() as f64;
+        let positions = plan.partition.positions(group);
+        let x = positions.iter().map(|&position| input[position]);
         let length =
             if p.is_infinite() { x.fold(0.0, f64::max) } else { x.map(|x| x.powf(p)).sum::<f64>().powf(1.0 / p) };
         // Each term is rounded, then their sum and its root.
-        let near = (terms + 4.0) * accumulator.unit_roundoff() * eps;
+        let near = (positions.len() as f64 + 4.0) * accumulator.unit_roundoff() * eps;
         ((length - eps).abs() <= near).then(|| format!("a vector of length {length:e} is as long as eps"))
     })
 }

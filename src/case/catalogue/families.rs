@@ -164,6 +164,7 @@ fn layouts(maker: &mut Maker, name: &str, dtype: DataType) {
         let member = member.twice(wide(dtype) && format == LayoutFormat::ChannelsLast);
         member.layout(Layout { format, offset }).images(maker, name, dtype);
     }
+    // A group is no run of memory then, for which PyTorch has another algorithm; elsewhere the layout moves the order alone.
     if name == "group_norm" {
         let member = Member::new("layout-channels_last-mean-1e2".into(), name, dtype, |values| {
             (0..6).map(|group| values.normals(24, if group % 2 == 0 { 100.0 } else { -100.0 }, 1.0)).collect()
