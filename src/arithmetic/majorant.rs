@@ -11,14 +11,15 @@
 //! Σ aᵢ    Z = Σ Aᵢ         error ≤ Σ eᵢ + γ_{n−1}·(Z + Σ eᵢ)
 //! ```
 //! with u twice the unit roundoff: another grouping passes no term through more than twice as many operations, as
-//! distributing (a + b)·c repeats one product. A deviation x − μ is a term, not two ([`Real::deviation`]): every good
+//! distributing (a + b)·c repeats one product. Underflow costs each product and quotient of what is not 0 another η, half the
+//! smallest subnormal of the accumulating type. A deviation x − μ is a term, not two ([`Real::deviation`]): every good
 //! program forms it. This is Wilkinson's running error analysis over magnitudes (Higham, "Accuracy and Stability of
 //! Numerical Algorithms", section 3.3).
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::real::step_of;
-use super::tracked::{ratio, rounded_exponent, spread_of_power, wider};
+use super::tracked::{ratio, rounded_exponent, rounded_inverse, spread_of_power, underflow, wider};
 use super::{Function, Real};
 
 /// A value, the sum of the magnitudes of its terms, and the largest error that a good program can make in it.
@@ -43,9 +44,21 @@ impl Majorant {
         Majorant { value, size: value.abs(), error: 0.0, unit }
     }
 
+    fn is_zero(self) -> bool {
+        self.size == 0.0 && self.error == 0.0
+    }
+
     fn computed(value: f64, size: f64, carried: f64, unit: f64) -> Majorant {
         let size = size.max(value.abs());
         Majorant { value, size, error: (carried + 2.0 * unit * (size + carried)) * OUTWARD, unit }
+    }
+
+    /// A library's power is granted two roundings, which `computed` doubles anyway. `off`: what a rounded exponent does to it.
+    fn power(self, exponent: f64, off: f64) -> Majorant {
+        let value = self.value.powf(exponent);
+        let carried = spread_of_power(self.value, self.error, exponent);
+        let lost = if self.is_zero() { 0.0 } else { underflow(self.unit) };
+        Majorant::computed(value, value.abs(), carried + lost + off * value.abs(), self.unit)
     }
 }
 
@@ -53,10 +66,10 @@ impl Add for Majorant {
     type Output = Majorant;
     fn add(self, other: Majorant) -> Majorant {
         // Nothing is rounded where nothing is added.
-        if other.size == 0.0 && other.error == 0.0 {
+        if other.is_zero() {
             return self;
         }
-        if self.size == 0.0 && self.error == 0.0 {
+        if self.is_zero() {
             return other;
         }
         let unit = self.unit.max(other.unit);
@@ -82,7 +95,9 @@ impl Mul for Majorant {
     type Output = Majorant;
     fn mul(self, other: Majorant) -> Majorant {
         let carried = self.size * other.error + self.error * other.size + self.error * other.error;
-        Majorant::computed(self.value * other.value, self.size * other.size, carried, self.unit.max(other.unit))
+        let unit = self.unit.max(other.unit);
+        let lost = if self.is_zero() || other.is_zero() { 0.0 } else { underflow(unit) };
+        Majorant::computed(self.value * other.value, self.size * other.size, carried + lost, unit)
     }
 }
 
@@ -92,7 +107,9 @@ impl Div for Majorant {
         let (value, size) = (self.value / other.value, ratio(self.size, other.value.abs()));
         let smallest = (other.value.abs() - other.error).max(0.0);
         let carried = ratio(self.error + size * other.error, smallest);
-        Majorant::computed(value, size, carried, self.unit.max(other.unit))
+        let unit = self.unit.max(other.unit);
+        let lost = if self.is_zero() { 0.0 } else { underflow(unit) };
+        Majorant::computed(value, size, carried + lost, unit)
     }
 }
 
@@ -107,11 +124,11 @@ impl Real for Majorant {
     }
 
     fn powf(self, exponent: f64) -> Majorant {
-        let value = self.value.powf(exponent);
-        let carried = spread_of_power(self.value, self.error, exponent);
-        // A library's power is granted two roundings, which `computed` doubles anyway.
-        let rounded = rounded_exponent(self.value, exponent, self.unit) * value.abs();
-        Majorant::computed(value, value.abs(), carried + rounded, self.unit)
+        self.power(exponent, rounded_exponent(self.value, exponent, self.unit))
+    }
+
+    fn root(self, degree: f64) -> Majorant {
+        self.power(1.0 / degree, rounded_inverse(self.value, degree, self.unit))
     }
 
     fn sqrt(self) -> Majorant {

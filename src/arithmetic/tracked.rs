@@ -38,6 +38,13 @@
 //! One rounding of the square, h of the sum, two of the division, halved by the root; no difference, hence four roundings
 //! of the rest: t = ½γ_{h+3}·ms/s², ρ = (t(1 + 2t) + 4u + 16u²)(1 + 6u), B = |y|·ρ.
 //!
+//! # Underflow
+//! The squares do not underflow by much (`case::preconditions`), but a product may: fl(a·b) = a·b·(1 + δ) + ε with |ε| ≤ η, half
+//! the smallest subnormal of the accumulating type (Higham, section 2.2); sums of subnormals are exact. What is stored is
+//! granted 4η. Beyond that counts what a large factor brings back: (x − m)·r loses η before it meets w, so B gains η, and a
+//! folded one, x·r + (−μ·r), another; w·r loses η before it meets x and μ: fused and folded gains (|x| + 2(|μ| + D))·η. Where
+//! a factor is exactly 0 nothing is lost.
+//!
 //! # Momentum
 //! (1 − α)r + α·new rounds α, 1 − α, two products and the sum; r + α(new − r) rounds the difference, the product and the
 //! sum. Either way the old value carries at most 3u and the new at most 4αu: α·D_new + u(3|r| + 4α(|new| + D_new)), and
@@ -311,12 +318,17 @@ impl Arithmetic for Tracker {
         bias: Option<Parameter<'_, f64>>,
         output: &mut [Tracked],
     ) {
-        let u = self.unit;
+        let (u, least) = (self.unit, underflow(self.unit));
         let TrackedScaling { mean, mean_error, sigma, relative, fold } = *scaling;
         for (index, (&x, out)) in run.iter().zip(output).enumerate() {
             let y = (x - mean) / sigma;
-            let mut error = mean_error / sigma * (1.0 + relative) + y.abs() * relative;
-            let folded = fold * (x.abs() + 2.0 * (mean.abs() + mean_error)) / sigma;
+            let lost = if x == mean && mean_error == 0.0 { 0.0 } else { least };
+            let mut error = mean_error / sigma * (1.0 + relative) + y.abs() * relative + lost;
+            let reach = x.abs() + 2.0 * (mean.abs() + mean_error);
+            let mut folded = fold * reach / sigma;
+            if fold > 0.0 {
+                folded += lost;
+            }
             let mut z = y;
             if weight.is_some() || bias.is_some() {
                 let w = weight.map_or(1.0, |w| w.at(index));
@@ -325,6 +337,9 @@ impl Arithmetic for Tracker {
                 error = (w.abs() * error + u * (2.0 * (w * y).abs() + b.abs())) * (1.0 + 2.0 * u)
                     + w.abs() * folded * (1.0 + 2.0 * u)
                     + fold * b.abs();
+                if fold > 0.0 && w != 0.0 {
+                    error += reach * least;
+                }
             } else {
                 error += folded;
             }
@@ -365,7 +380,8 @@ impl Arithmetic for Tracker {
     /// carried  P + [e + mean e + (|y| + B)·mean(e(|y| + B))]/s      e the error of a where it is more than a product's
     /// ```
     /// with B the bound of y: the sums carry the roundings of their terms (a product each for E1, two for E2) and of the
-    /// division, the bracket four more; a folded program sums a·x and subtracts μ·Σa.
+    /// division, the bracket four more; a folded program sums a·x and subtracts μ·Σa. Where a is not 0, each product and each
+    /// division may lose η: E1 + η, E2 + 2η, P + η/s, the bound + η; folded E2 + 2η/s, P + (1 + 1/s)(|x| + 2(|μ| + D))·η.
     fn input_gradient(
         &self,
         x: &[f64],
@@ -382,10 +398,12 @@ impl Arithmetic for Tracker {
         let s1 = if centred { mean_of(&|i| a[i].value) } else { 0.0 };
         let s2 = mean_of(&|i| a[i].value * y[i].value);
         let mean_a = mean_of(&|i| a[i].value.abs());
-        let e1 = if centred { self.gamma(h + 3.0) * mean_a } else { 0.0 };
+        let lost = if a.iter().all(|a| a.is_zero()) { 0.0 } else { underflow(u) };
+        let e1 = if centred { self.gamma(h + 3.0) * mean_a + lost } else { 0.0 };
         let g = self.gamma(h + 5.0);
-        let mut e2 =
-            g * mean_of(&|i| (a[i].value * y[i].value).abs()) + (1.0 + g) * mean_of(&|i| a[i].value.abs() * y[i].error);
+        let mut e2 = g * mean_of(&|i| (a[i].value * y[i].value).abs())
+            + (1.0 + g) * mean_of(&|i| a[i].value.abs() * y[i].error)
+            + 2.0 * lost;
         // The product of a weight is counted below; what was rounded on the way, or computed, comes on top.
         let carried = |a: &Tracked| if a.error > 2.0 * u * a.value.abs() { a.error } else { 0.0 };
         let reach = |y: &Tracked| y.value.abs() + y.error;
@@ -395,17 +413,18 @@ impl Arithmetic for Tracker {
         let folded = fold > 0.0;
         if folded {
             let raw = mean_of(&|i| (a[i].value * x[i]).abs()) + offset * mean_a;
-            e2 += g * raw / sigma * (1.0 + relative);
+            e2 += (g * raw + 2.0 * lost) / sigma * (1.0 + relative);
         }
         let gradient = |((x, a), y): ((&f64, &Tracked), &Tracked)| {
             let value = (a.value - s1 - y.value * s2) / sigma;
             let size = a.value.abs() + s1.abs() + (y.value * s2).abs();
-            let mut p = (e1 + y.value.abs() * e2 + y.error * (s2.abs() + e2) + 4.0 * u * size) / sigma;
+            let mut p = (e1 + y.value.abs() * e2 + y.error * (s2.abs() + e2) + 4.0 * u * size + lost) / sigma;
             p += (carried(a) + carried_mean + reach(y) * carried_along) / sigma;
             if folded {
                 p += 4.0 * u * (s2.abs() + e2) * (x.abs() + offset) / (sigma * sigma);
+                p += lost * (1.0 + 1.0 / sigma) * (x.abs() + offset);
             }
-            let error = (p * (1.0 + relative) + value.abs() * relative) * (1.0 + 8.0 * u) * (1.0 + 1e-12);
+            let error = (p * (1.0 + relative) + value.abs() * relative + lost) * (1.0 + 8.0 * u) * (1.0 + 1e-12);
             Tracked { value, error, unit: u }
         };
         x.iter().zip(a).zip(y).map(gradient).collect()
@@ -452,10 +471,18 @@ pub(super) fn wider(a: f64, b: f64) -> f64 {
 /// a number of that precision.
 pub(super) fn rounded_exponent(value: f64, exponent: f64, unit: f64) -> f64 {
     let spacing = 2.0 * unit * exponent.abs().log2().floor().exp2();
-    if unit == 0.0 || value == 0.0 || (exponent / spacing).fract() == 0.0 {
-        return 0.0;
-    }
-    (unit * (exponent * value.abs().ln()).abs()).exp_m1()
+    if (exponent / spacing).fract() == 0.0 { 0.0 } else { off_exponent(value, exponent, unit) }
+}
+
+/// The same for the exponent 1/degree of a root: that of a cube root is no number of any precision.
+pub(super) fn rounded_inverse(value: f64, degree: f64, unit: f64) -> f64 {
+    let exponent = 1.0 / degree;
+    let is_exact = exponent.mul_add(degree, -1.0) == 0.0;
+    if is_exact { rounded_exponent(value, exponent, unit) } else { off_exponent(value, exponent, unit) }
+}
+
+fn off_exponent(value: f64, exponent: f64, unit: f64) -> f64 {
+    if unit == 0.0 || value == 0.0 { 0.0 } else { (unit * (exponent * value.abs().ln()).abs()).exp_m1() }
 }
 
 /// How far x^exponent may be from value^exponent where x is within `error` of `value`.
@@ -468,11 +495,34 @@ pub(super) fn spread_of_power(value: f64, error: f64, exponent: f64) -> f64 {
     wider(ends[0], ends[1])
 }
 
+/// η, the most that a product loses to underflow in the accumulating type of unit roundoff `unit`: binary32 or binary64.
+/// Nothing where nothing is rounded.
+pub(super) fn underflow(unit: f64) -> f64 {
+    match unit {
+        0.0 => 0.0,
+        _ if unit < 1e-10 => Format::F64.half_subnormal(),
+        _ => Format::F32.half_subnormal(),
+    }
+}
+
 /// Running error analysis (Wilkinson): each operation adds its own rounding to what its operands carry.
 impl Tracked {
+    fn is_zero(self) -> bool {
+        self.value == 0.0 && self.error == 0.0
+    }
+
     fn computed(value: f64, carried: f64, a: Tracked, b: Tracked) -> Tracked {
         let unit = a.unit.max(b.unit);
         Tracked { value, error: (carried + unit * (value.abs() + carried)) * (1.0 + 1e-12), unit }
+    }
+
+    /// A library's power, which is granted two roundings. `off`: what a rounded exponent does to it.
+    fn power(self, exponent: f64, off: f64) -> Tracked {
+        let value = self.value.powf(exponent);
+        let carried = spread_of_power(self.value, self.error, exponent);
+        let lost = if self.is_zero() { 0.0 } else { underflow(self.unit) };
+        let granted = Tracked::computed(value, carried + lost, self, self);
+        Tracked { error: granted.error + (self.unit + off) * value.abs(), ..granted }
     }
 }
 
@@ -501,7 +551,9 @@ impl std::ops::Mul for Tracked {
     type Output = Tracked;
     fn mul(self, other: Tracked) -> Tracked {
         let carried = self.value.abs() * other.error + self.error * other.value.abs() + self.error * other.error;
-        Tracked::computed(self.value * other.value, carried, self, other)
+        let exact = self.is_zero() || other.is_zero();
+        let lost = if exact { 0.0 } else { underflow(self.unit.max(other.unit)) };
+        Tracked::computed(self.value * other.value, carried + lost, self, other)
     }
 }
 
@@ -511,7 +563,8 @@ impl std::ops::Div for Tracked {
         let value = self.value / other.value;
         let smallest = (other.value.abs() - other.error).max(0.0);
         let carried = ratio(self.error + value.abs() * other.error, smallest);
-        Tracked::computed(value, carried, self, other)
+        let lost = if self.is_zero() { 0.0 } else { underflow(self.unit.max(other.unit)) };
+        Tracked::computed(value, carried + lost, self, other)
     }
 }
 
@@ -521,12 +574,11 @@ impl Real for Tracked {
     }
 
     fn powf(self, exponent: f64) -> Tracked {
-        let value = self.value.powf(exponent);
-        let carried = spread_of_power(self.value, self.error, exponent);
-        // A library's power is granted two roundings.
-        let granted = Tracked::computed(value, carried, self, self);
-        let rounded = self.unit + rounded_exponent(self.value, exponent, self.unit);
-        Tracked { error: granted.error + rounded * value.abs(), ..granted }
+        self.power(exponent, rounded_exponent(self.value, exponent, self.unit))
+    }
+
+    fn root(self, degree: f64) -> Tracked {
+        self.power(1.0 / degree, rounded_inverse(self.value, degree, self.unit))
     }
 
     /// In any order: no term passes more than n − 1 additions.
@@ -553,7 +605,8 @@ impl Real for Tracked {
     fn function(self, function: Function) -> Tracked {
         let value = function.of(self.value);
         let carried = if self.error == 0.0 { 0.0 } else { function.steepest(self.value, self.error) * self.error };
-        let error = carried + function.granted() * self.unit * (value.abs() + carried);
+        let lost = if value == 0.0 && self.is_zero() { 0.0 } else { underflow(self.unit) };
+        let error = carried + function.granted() * (self.unit * (value.abs() + carried) + lost);
         Tracked { value, error: error * (1.0 + 1e-12), ..self }
     }
 
@@ -615,6 +668,21 @@ mod tests {
         assert_eq!(rounded_exponent(2.0, 0.6, 0.0), 0.0);
     }
 
+    /// 1/3 is no number of binary64 either: a cube root by it is off more than a library's power is granted.
+    #[test]
+    fn the_exponent_of_a_root_is_rounded_in_any_type() {
+        let u = Format::F64.unit_roundoff();
+        let mut brought_out = false;
+        for exponent in [-900, -90, 0, 90, 900] {
+            let cube = Tracked { value: 2f64.powi(exponent), error: 0.0, unit: u };
+            let off = (cube.value.powf(1.0 / 3.0) - 2f64.powi(exponent / 3)).abs();
+            assert!(off <= cube.root(3.0).error, "2^{exponent}: {off:e}");
+            brought_out |= off > cube.powf(1.0 / 3.0).error;
+        }
+        assert!(brought_out);
+        assert_eq!(rounded_inverse(77.0, 4.0, u), 0.0);
+    }
+
     fn gamma(k: f64) -> f64 {
         k * U / (1.0 - k * U)
     }
@@ -659,6 +727,41 @@ mod tests {
                 assert_relative_eq!(tracked.error, bound, max_relative = 4.0 * U);
             }
         }
+    }
+
+    /// Programs in binary32 over all of its range, evaluating with stored statistics: what underflows comes back with a large
+    /// weight. Without the terms in η the bound would be left.
+    #[test]
+    fn what_underflows_and_comes_back_is_within_the_bound() {
+        let mut values = crate::case::values::Values::new(11);
+        let mut of_size = |exponents: std::ops::Range<i32>| {
+            let exponent = exponents.start + values.below((exponents.end - exponents.start) as usize) as i32;
+            (values.normal() * 2f64.powi(exponent)) as f32
+        };
+        let mut brought_back = [0; 3];
+        for _ in 0..20_000 {
+            let (x, m) = (of_size(-120..60), of_size(-120..60));
+            let m = if x.to_bits() % 3 == 0 { 0.0 } else { m };
+            let (v, w, b) = (of_size(-120..120).abs(), of_size(-120..60), of_size(-120..-60));
+            let r = 1.0 / (v + 1e-30).sqrt();
+            let programs = [(x - m) * r * w + b, (x * r + (-m * r)) * w + b, x * (w * r) + (b - m * (w * r))];
+            let exact = |x: f32| f64::from(x);
+            let truth = (exact(x) - exact(m)) / (exact(v) + 1e-30).sqrt() * exact(w) + exact(b);
+            for (index, z) in programs.into_iter().enumerate().filter(|(_, z)| z.is_finite()) {
+                let law = Law::GOOD[usize::from(index > 0)];
+                let tracker = Tracker { law, unit: U, depth: SummationDepth::Any };
+                let scaling = tracker.scaling(&tracker.stored(exact(m), exact(v)), &Scale::inside_root(1e-30));
+                let mut output = [Tracked::constant(0.0)];
+                let (weight, bias) = (Some(Parameter::One(exact(w))), Some(Parameter::One(exact(b))));
+                tracker.rescale(&[exact(x)], &scaling, weight, bias, &mut output);
+                let (off, stored) = ((exact(z) - truth).abs(), 4.0 * underflow(U));
+                assert!(off <= output[0].error + stored, "{index}: x {x:e}, m {m:e}, v {v:e}, w {w:e}, b {b:e}");
+                let reach = exact(x).abs() + 2.0 * exact(m).abs();
+                let lost = underflow(U) * [exact(w).abs(), 2.0 * exact(w).abs(), reach][index];
+                brought_back[index] += usize::from(off > output[0].error - lost + stored);
+            }
+        }
+        assert!(brought_back.iter().all(|&count| count > 10), "{brought_back:?}");
     }
 
     #[test]

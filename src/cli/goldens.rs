@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::Stop;
 use super::options::SelectionOptions;
 use super::progress::Progress;
 use crate::case::Case;
 use crate::conformance::{Verdict, verify};
 use crate::golden::{
-    GoldenError, GoldenFile, KnownError, KnownList, Provenance, QUICK_RECORDING, RecordedCase, load, quick,
+    GoldenError, GoldenFile, KnownError, KnownList, Provenance, QUICK_RECORDING, RecordedCase, folder_of, folders,
+    load, quick,
 };
 use crate::report::{Expectations, Recording, Report};
 
@@ -31,7 +34,11 @@ struct Folder {
     recordings: Vec<(Recording, Vec<(RecordedCase, PathBuf)>)>,
     /// Whether every golden file of the folder was read.
     whole: bool,
+    deviations: Deviations,
 }
+
+/// The list of deviations beside golden files, if there is one; or why it cannot be used.
+type Deviations = Result<Option<KnownList>, String>;
 
 /// The folder of all recordings: `golden` here, or else that of the checkout which this program was built from, if it is
 /// still there.
@@ -57,7 +64,7 @@ impl Goldens {
         let recording = Recording { name: QUICK_RECORDING.to_owned(), provenance, subject };
         let cases = cases.into_iter().map(|case| (case, path.clone())).collect();
         Goldens {
-            folders: vec![Folder { path, recordings: vec![(recording, cases)], whole: true }],
+            folders: vec![Folder { path, recordings: vec![(recording, cases)], whole: true, deviations: Ok(None) }],
             unreadable: Vec::new(),
         }
     }
@@ -66,9 +73,11 @@ impl Goldens {
     pub fn read(paths: &[PathBuf]) -> Goldens {
         let mut goldens = Goldens::default();
         let mut by_folder: BTreeMap<PathBuf, Vec<(PathBuf, GoldenFile)>> = BTreeMap::new();
-        for (path, file) in load(paths) {
+        let lists = || folders(paths).into_par_iter().map(|folder| (deviations(&folder), folder)).collect::<Vec<_>>();
+        let (loaded, lists) = rayon::join(|| load(paths), lists);
+        for (path, file) in loaded {
             match file {
-                Ok(file) => by_folder.entry(folder_of(&path)).or_default().push((path, file)),
+                Ok(file) => by_folder.entry(folder_of(&path).to_owned()).or_default().push((path, file)),
                 // Where it is the file that cannot be read, the report names it already.
                 Err(GoldenError::Io { path: other, reason }) if other == path => {
                     goldens.unreadable.push((path, reason))
@@ -76,13 +85,15 @@ impl Goldens {
                 Err(error) => goldens.unreadable.push((path, error.to_string())),
             }
         }
-        for (path, files) in by_folder {
-            goldens.add_folder(path, files);
+        for (deviations, path) in lists {
+            if let Some(files) = by_folder.remove(&path) {
+                goldens.add_folder(path, files, deviations);
+            }
         }
         goldens
     }
 
-    fn add_folder(&mut self, path: PathBuf, files: Vec<(PathBuf, GoldenFile)>) {
+    fn add_folder(&mut self, path: PathBuf, files: Vec<(PathBuf, GoldenFile)>, deviations: Deviations) {
         let whole = golden_files(&path) == files.len();
         let name = self.name(&path);
         let mut recordings: Vec<(Recording, Vec<_>)> = Vec::new();
@@ -98,7 +109,7 @@ impl Goldens {
                 }
             }
         }
-        self.folders.push(Folder { path, recordings, whole });
+        self.folders.push(Folder { path, recordings, whole, deviations });
     }
 
     /// The folder's own name, or its path where another has that name.
@@ -148,10 +159,10 @@ impl Goldens {
         let progress = Progress::new("recorded cases", self.cases().count());
         report.unreadable.extend(self.unreadable);
         let mut done = 0;
-        for folder in self.folders {
-            match folder.deviations() {
-                Ok(list) => lists.extend(list),
-                Err(unreadable) => report.unreadable.push(unreadable),
+        for mut folder in self.folders {
+            match std::mem::replace(&mut folder.deviations, Ok(None)) {
+                Ok(list) => lists.extend(list.map(|list| folder.expectations(list))),
+                Err(why) => report.unreadable.push((folder.path.join(DEVIATIONS), why)),
             }
             for (recording, cases) in folder.recordings {
                 done += cases.len();
@@ -173,28 +184,22 @@ impl Folder {
         self.recordings.iter().flat_map(|(_, cases)| cases.iter().map(|(recorded, _)| &recorded.case))
     }
 
-    /// The list of deviations beside the files, if there is one; or why it cannot be used.
-    fn deviations(&self) -> Result<Option<Expectations>, (PathBuf, String)> {
-        let path = self.path.join(DEVIATIONS);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let list = KnownList::load(&path).map_err(|error| match error {
-            KnownError::Io { reason, .. } => (path.clone(), reason),
-            error => (path.clone(), error.to_string()),
-        })?;
+    /// A list of deviations that lies beside the files.
+    fn expectations(&self, list: KnownList) -> Expectations {
         let recordings = self.recordings.iter().map(|(recording, _)| recording.name.clone()).collect();
         let universe = self.whole.then(|| self.cases().map(|case| case.name.clone()).collect());
-        Ok(Some(Expectations { list, path, recordings: Some(recordings), universe }))
+        Expectations { list, path: self.path.join(DEVIATIONS), recordings: Some(recordings), universe }
     }
 }
 
-/// The folder that a file lies in.
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
+/// Reads the list of deviations in a folder.
+fn deviations(folder: &Path) -> Deviations {
+    let path = folder.join(DEVIATIONS);
+    let list = path.exists().then(|| KnownList::load(&path)).transpose();
+    list.map_err(|error| match error {
+        KnownError::Io { reason, .. } => reason,
+        error => error.to_string(),
+    })
 }
 
 /// The number of golden files in a folder, without its subfolders.

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use safetensors::{Dtype, View};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, map};
 
 use super::one_line;
@@ -138,12 +139,42 @@ impl Document {
 }
 
 /// The JSON and the tensors of a document, by their place in it. Each tensor has a name of its own.
-pub(super) fn read_parts(bytes: &[u8]) -> Result<(Value, Vec<(String, Tensor)>), DocumentError> {
+fn read_parts(bytes: &[u8]) -> Result<(Value, Vec<(String, Tensor)>), DocumentError> {
+    let (text, tensors) = read_text(bytes)?;
+    let Strict(metadata) = read_json(&text).map_err(DocumentError::Metadata)?;
+    Ok((metadata, tensors))
+}
+
+/// The text of a document's JSON, and its tensors, by their place in it. Each tensor has a name of its own.
+pub(super) fn read_text(bytes: &[u8]) -> Result<(String, Vec<(String, Tensor)>), DocumentError> {
     let (header, data) = split(bytes)?;
-    let header: Header = read_json(header).map_err(DocumentError::Header)?;
-    let text = header.metadata.as_ref().and_then(|m| m.get("normative")?.as_str()).ok_or(DocumentError::NoMetadata)?;
-    let Strict(metadata) = read_json(text).map_err(DocumentError::Metadata)?;
-    Ok((metadata, read_tensors(header.entries, data)?))
+    let Header { metadata, entries } = read_json(header).map_err(DocumentError::Header)?;
+    let text = metadata.and_then(|mut metadata| match metadata.get_mut("normative")?.take() {
+        Value::String(text) => Some(text),
+        _ => None,
+    });
+    Ok((text.ok_or(DocumentError::NoMetadata)?, read_tensors(entries, data)?))
+}
+
+/// The JSON object in `text`, but for the array under `key`: its elements are left as text, so that each can be read where
+/// it is needed. `None` where there is no such array.
+pub(super) fn read_around<'a>(text: &'a str, key: &str) -> Result<(Value, Option<Vec<&'a RawValue>>), DocumentError> {
+    let Fields(fields) = read_json(text).map_err(DocumentError::Metadata)?;
+    let (mut object, mut elements) = (Map::new(), None);
+    for (name, value) in fields {
+        if name == key && value.get().starts_with('[') {
+            elements = Some(read_json(value.get()).map_err(DocumentError::Metadata)?);
+        } else {
+            object.insert(name, read_strict(value)?);
+        }
+    }
+    Ok((object.into(), elements))
+}
+
+/// The JSON that was left as text.
+pub(super) fn read_strict(text: &RawValue) -> Result<Value, DocumentError> {
+    let Strict(value) = read_json(text.get()).map_err(DocumentError::Metadata)?;
+    Ok(value)
 }
 
 /// The tensors' bytes in the order in which [`Document::write`] writes them.
@@ -289,16 +320,51 @@ impl<'de: 'a, 'a> Visitor<'de> for HeaderVisitor<'a> {
                 Err(error) => return Err(A::Error::custom(format_args!("tensor `{name}`: {error}"))),
             }
         }
-        let mut names = HashSet::with_capacity(header.entries.len());
-        match header.entries.iter().find(|(name, _)| !names.insert(name)) {
+        match twice(header.entries.iter().map(|(name, _)| name)) {
             None => Ok(header),
-            Some((name, _)) => Err(there_twice(name)),
+            Some(name) => Err(there_twice(name)),
         }
     }
 }
 
+/// The first name that was there before.
+fn twice<'a>(mut names: impl ExactSizeIterator<Item = &'a String>) -> Option<&'a String> {
+    let mut seen = HashSet::with_capacity(names.len());
+    names.find(|&name| !seen.insert(name))
+}
+
 fn there_twice<E: Error>(key: &str) -> E {
     E::custom(format_args!("the key {key:?} is there twice"))
+}
+
+/// The entries of an object, none of them twice.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fields<'a>, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor(PhantomData))
+    }
+}
+
+struct FieldsVisitor<'a>(PhantomData<&'a str>);
+
+impl<'de: 'a, 'a> Visitor<'de> for FieldsVisitor<'a> {
+    type Value = Fields<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'a>, A::Error> {
+        let mut fields: Vec<(String, &'a RawValue)> = Vec::new();
+        while let Some(field) = map.next_entry()? {
+            fields.push(field);
+        }
+        match twice(fields.iter().map(|(name, _)| name)) {
+            None => Ok(Fields(fields)),
+            Some(name) => Err(there_twice(name)),
+        }
+    }
 }
 
 /// JSON in which no object has a key twice; it nests at most 127 deep.

@@ -1,15 +1,17 @@
 //! Golden files: cases with the answers that a named subject gave.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::document::{Document, read_parts, split, tensor_data};
+use super::document::{Document, DocumentError, read_around, read_strict, read_text, split, tensor_data};
 use super::message::{self, MessageError, VERSION, elements, field, part};
 use super::one_line;
 use crate::case::{Answer, Case, Hello, Request, Step, check_answer};
@@ -127,7 +129,9 @@ impl GoldenFile {
     /// tensor is missing or belongs to no step; or if a step's state is not what the step before it returned.
     pub fn read(bytes: &[u8]) -> Result<GoldenFile, GoldenError> {
         let nowhere = Place::default();
-        let (json, tensors) = read_parts(bytes).map_err(|error| nowhere.unreadable(error.to_string()))?;
+        let unreadable = |error: DocumentError| nowhere.unreadable(error.to_string());
+        let (text, tensors) = read_text(bytes).map_err(unreadable)?;
+        let (json, cases) = read_around(&text, "cases").map_err(unreadable)?;
         let json = &json;
         message::expect_type(json, "golden").and_then(|()| message::check_version(json)).map_err(nowhere.wrap())?;
         check_hash(json, bytes)?;
@@ -137,18 +141,24 @@ impl GoldenFile {
             subject: subject.map_err(|error| nowhere.unreadable(format!("`subject`: {error}")))?,
             cases: Vec::new(),
         };
-        let cases = elements(json, "cases").map_err(nowhere.wrap())?;
-        let mut names = BTreeSet::new();
+        let no_array = || elements(json, "cases").map(|_| Vec::new());
+        let cases = cases.map_or_else(no_array, Ok).map_err(nowhere.wrap())?;
+        let mut names = HashSet::new();
         let mut by_case = group_by_case(tensors)?;
-        let mut parts: Vec<(&Value, Parts)> = Vec::with_capacity(cases.len());
+        let mut parts: Vec<(&RawValue, Parts)> = Vec::with_capacity(cases.len());
         for json in cases {
-            let name: String = field(json, "name").map_err(nowhere.wrap())?;
+            let name = name_of(json)?;
             parts.push((json, by_case.remove(&name).unwrap_or_default()));
-            if !names.insert(name.clone()) {
+            if names.contains(&name) {
                 return Err(Place::case(&name).contradictory("the file has two cases of this name"));
             }
+            names.insert(name);
         }
-        let read = |(json, mut own): (&Value, Parts)| Ok((read_case(json, &mut own)?, own));
+        // The JSON of a case is gone before the next is read: that of all would take more memory than the tensors.
+        let read = |(json, mut own): (&RawValue, Parts)| {
+            let json = read_strict(json).map_err(|error| nowhere.unreadable(error.to_string()))?;
+            Ok((read_case(&json, &mut own)?, own))
+        };
         let read: Vec<Result<(RecordedCase, Parts), GoldenError>> = parts.into_par_iter().map(read).collect();
         for recorded in read {
             let (recorded, own) = recorded?;
@@ -233,6 +243,21 @@ fn sha256(data: &[u8]) -> String {
     Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The name in the JSON of a case, without reading the rest.
+fn name_of(json: &RawValue) -> Result<String, GoldenError> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    }
+    if let Ok(Named { name }) = serde_json::from_str(json.get()) {
+        return Ok(name.into_owned());
+    }
+    let nowhere = Place::default();
+    let json = read_strict(json).map_err(|error| nowhere.unreadable(error.to_string()))?;
+    field(&json, "name").map_err(nowhere.wrap())
+}
+
 /// Reads a case and takes its tensors out of `parts`.
 fn read_case(json: &Value, parts: &mut Parts) -> Result<RecordedCase, GoldenError> {
     let name: String = field(json, "name").map_err(Place::default().wrap())?;
@@ -248,20 +273,21 @@ fn read_case(json: &Value, parts: &mut Parts) -> Result<RecordedCase, GoldenErro
         steps: Vec::new(),
     };
     let mut answers: Vec<Answer> = Vec::new();
-    let mut asked: Option<Request> = None;
-    for (index, json) in elements(json, "steps").map_err(place.wrap())?.iter().enumerate() {
+    let mut asked: Option<Step> = None;
+    let steps = elements(json, "steps").map_err(place.wrap())?;
+    for (index, json) in steps.iter().enumerate() {
         let place = Place { step: Some(index), ..place.clone() };
         let mut take = |side: &str| parts.remove(&format!("{index}/{side}/")).unwrap_or_default();
-        let (call, answer) = read_step(json, &mut take, &place)?;
-        let previous = asked.as_ref().zip(answers.last());
-        let sent = previous.is_some().then(|| call.tensors.clone());
+        let (mut call, answer) = read_step(json, &mut take, &place)?;
+        let state = asked.as_ref().zip(answers.last()).map(|(asked, answer)| passed_on(&call, asked, answer));
+        let state = state.unwrap_or_default();
+        check_state(&call, &state, &place)?;
+        call.check().map_err(|error| place.contradictory(one_line(&error.to_string())))?;
+        check_answer(&call, &answer).map_err(|wrong| place.contradictory(format!("its answer: {wrong}")))?;
+        let names: Vec<&str> = state.iter().map(|&(name, _)| name).collect();
+        asked = (index + 1 < steps.len()).then(|| call.clone());
+        call.tensors.retain(|name, _| !names.contains(&name.as_str()));
         case.steps.push(call);
-        let request = case.request(index, previous);
-        sent.map_or(Ok(()), |sent| check_state(&sent, &request.call.tensors, &place))?;
-        request.call.check().map_err(|error| place.contradictory(one_line(&error.to_string())))?;
-        check_answer(&request.call, &answer).map_err(|wrong| place.contradictory(format!("its answer: {wrong}")))?;
-        drop_state(&mut case.steps[index], previous);
-        asked = Some(request);
         answers.push(answer);
     }
     if answers.is_empty() {
@@ -287,27 +313,23 @@ fn read_step(
     }
 }
 
-/// Checks that the tensors of a step are those that the case asks: the state is what the step before returned.
-fn check_state(sent: &Tensors, asked: &Tensors, place: &Place) -> Result<(), GoldenError> {
-    for (name, tensor) in asked {
+/// The state that a step gets from the one before it.
+fn passed_on<'a>(call: &Step, asked: &'a Step, answer: &'a Answer) -> Vec<(&'static str, &'a Tensor)> {
+    let names = call.operation.signature().state.iter();
+    names.filter_map(|&name| Some((name, answer.get(name).or(asked.tensors.get(name))?))).collect()
+}
+
+/// Checks that a step was sent the state that the step before it passes on.
+fn check_state(call: &Step, state: &[(&str, &Tensor)], place: &Place) -> Result<(), GoldenError> {
+    for &(name, tensor) in state {
         let place = place.tensor("request", name);
-        match sent.get(name) {
+        match call.tensors.get(name) {
             Some(sent) if sent.same_bits(tensor) => {}
             Some(_) => return Err(place.contradictory("it must be the state that the step before returned")),
             None => return Err(place.contradictory("it is missing: the state that the step before returned")),
         }
     }
     Ok(())
-}
-
-/// Removes from a step the state that the step before it passes on.
-fn drop_state(step: &mut Step, previous: Option<(&Request, &Answer)>) {
-    let Some((asked, answer)) = previous else { return };
-    for &name in step.operation.signature().state {
-        if answer.get(name).or(asked.call.tensors.get(name)).is_some() {
-            step.tensors.remove(name);
-        }
-    }
 }
 
 /// The JSON of a case; its tensors go into `tensors`.

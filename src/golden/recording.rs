@@ -1,6 +1,6 @@
 //! Recordings on disk: a folder `golden/<recording>/` of files `<operation>.<NN>.safetensors`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,19 +28,36 @@ pub enum WriteMode {
 /// An error takes the file's place in the list: those of [`GoldenFile::read`], [`GoldenError::Io`] for a path that
 /// cannot be read, and [`GoldenError::Contradictory`] for a file with a case that an earlier file of its folder has.
 pub fn load(paths: &[PathBuf]) -> Vec<(PathBuf, Result<GoldenFile, GoldenError>)> {
+    let read = |(path, found): (PathBuf, Result<(), GoldenError>)| {
+        let file = found.and_then(|()| read_file(&path));
+        (path, file)
+    };
+    let mut files: Vec<_> = find(paths).into_par_iter().map(read).collect();
+    refuse_duplicates(&mut files);
+    files
+}
+
+/// The folders of the golden files that [`load`] reads, which need not be golden files yet.
+pub fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+    find(paths).iter().map(|(path, _)| folder_of(path).to_owned()).collect()
+}
+
+/// The folder that a file lies in.
+pub fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn find(paths: &[PathBuf]) -> Vec<(PathBuf, Result<(), GoldenError>)> {
     let mut found = Vec::new();
     for path in paths {
         walk(path, &mut found);
     }
     let mut seen = HashSet::new();
     found.retain(|(path, _)| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
-    let read = |(path, found): (PathBuf, Result<(), GoldenError>)| {
-        let file = found.and_then(|()| read_file(&path));
-        (path, file)
-    };
-    let mut files = found.into_par_iter().map(read).collect();
-    refuse_duplicates(&mut files);
-    files
+    found
 }
 
 /// Writes a recording into the folder `dir`, split by operation into files of at most [`FILE_LIMIT`] bytes, in the
@@ -123,20 +140,23 @@ fn read_file(path: &Path) -> Result<GoldenFile, GoldenError> {
     GoldenFile::read(&fs::read(path).map_err(|error| io_error(path, error))?)
 }
 
-fn refuse_duplicates(files: &mut Vec<(PathBuf, Result<GoldenFile, GoldenError>)>) {
-    let mut seen: HashMap<(PathBuf, String), PathBuf> = HashMap::new();
-    for (path, result) in files {
+fn refuse_duplicates(files: &mut [(PathBuf, Result<GoldenFile, GoldenError>)]) {
+    let mut seen: HashMap<(&Path, &str), &Path> = HashMap::new();
+    let mut refused = Vec::new();
+    for (index, (path, result)) in files.iter().enumerate() {
         let Ok(file) = result else { continue };
-        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let names = || file.cases.iter().map(|recorded| &recorded.case.name);
-        let key = |name: &String| (folder.clone(), name.clone());
-        match names().find_map(|name| Some((name, seen.get(&key(name))?))) {
+        let folder = folder_of(path);
+        let names = || file.cases.iter().map(|recorded| recorded.case.name.as_str());
+        match names().find_map(|name| Some((name, seen.get(&(folder, name))?))) {
             Some((name, other)) => {
                 let reason = format!("the recording has this case in {} already", other.display());
-                *result = Err(Place::case(name).contradictory(reason));
+                refused.push((index, Place::case(name).contradictory(reason)));
             }
-            None => seen.extend(names().map(|name| (key(name), path.clone()))),
+            None => seen.extend(names().map(|name| ((folder, name), path.as_path()))),
         }
+    }
+    for (index, error) in refused {
+        files[index].1 = Err(error);
     }
 }
 

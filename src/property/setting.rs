@@ -162,11 +162,11 @@ impl Setting {
                 }
             }
             "normalize" => {
-                let p = self.values.pick(&[2.0, 1.0, f64::INFINITY]);
+                let p = self.values.pick(&[2.0, 1.0, 3.0, f64::INFINITY]);
                 Operation::Normalize(Normalize { p, dim: 1, eps })
             }
             "renorm" => {
-                let p = self.values.pick(&[2.0, 1.0, f64::INFINITY]);
+                let p = self.values.pick(&[2.0, 1.0, 3.0, f64::INFINITY]);
                 let maxnorm = power_of_two(self.values.below(4) as i32);
                 Operation::Renorm(Renorm { p, dim: 0, maxnorm })
             }

@@ -1,5 +1,6 @@
 //! The report for machines: `docs/report.schema.json` describes it.
 
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Value, json as value};
 
@@ -125,7 +126,7 @@ pub fn json(report: &Report) -> String {
     let head = text.strip_suffix("]\n}").expect("the verdicts are last");
     let lines: Vec<String> = report
         .verdicts
-        .iter()
+        .par_iter()
         .map(|verdict| serde_json::to_string(&line(verdict)).expect("a verdict is JSON"))
         .collect();
     format!("{head}\n    {}\n  ]\n}}\n", lines.join(",\n    "))

@@ -185,17 +185,23 @@ impl Report {
     /// Adds what [`crate::conformance::verify`] made of the cases of a recording, each of which lies in a file.
     pub fn add_recording(&mut self, recording: Recording, cases: Vec<(RecordedCase, PathBuf)>, verdicts: Vec<Verdict>) {
         let declared = recording.subject.arithmetic.unwrap_or_default();
-        for (verdict, (RecordedCase { case, answers }, file)) in verdicts.into_iter().zip(cases) {
-            let exhibit = || {
-                let mut steps: Vec<(Request, Result<Answer, Fault>)> = Vec::new();
-                for (step, answer) in answers.into_iter().enumerate() {
-                    let previous = steps.last().and_then(|(asked, answer)| Some((asked, answer.as_ref().ok()?)));
-                    steps.push((case.request(step, previous), Ok(answer)));
-                }
-                Exhibit { case, steps, declared, file: Some(file), smallest: None }
-            };
-            self.add(verdict, exhibit);
+        let mut passed = Vec::new();
+        for (verdict, (recorded, file)) in verdicts.into_iter().zip(cases) {
+            if !is_shown(&verdict) {
+                self.verdicts.push(verdict);
+                passed.push(recorded);
+                continue;
+            }
+            let RecordedCase { case, answers } = recorded;
+            let mut steps: Vec<(Request, Result<Answer, Fault>)> = Vec::new();
+            for (step, answer) in answers.into_iter().enumerate() {
+                let previous = steps.last().and_then(|(asked, answer)| Some((asked, answer.as_ref().ok()?)));
+                steps.push((case.request(step, previous), Ok(answer)));
+            }
+            self.add(verdict, || Exhibit { case, steps, declared, file: Some(file), smallest: None });
         }
+        // To free thousands of tensors takes as long as to write the report: another core does it meanwhile.
+        rayon::spawn(move || drop(passed));
         self.recordings.push(recording);
         self.attribute();
     }
@@ -243,7 +249,7 @@ impl Report {
     }
 
     fn add(&mut self, verdict: Verdict, exhibit: impl FnOnce() -> Exhibit) {
-        if !matches!(verdict.outcome, Outcome::Pass | Outcome::Unsupported) {
+        if is_shown(&verdict) {
             self.exhibits.insert(self.verdicts.len(), exhibit());
         }
         self.verdicts.push(verdict);
@@ -292,6 +298,11 @@ impl Report {
             Status::Conformant
         }
     }
+}
+
+/// Whether a report has something to show of a case.
+fn is_shown(verdict: &Verdict) -> bool {
+    !matches!(verdict.outcome, Outcome::Pass | Outcome::Unsupported)
 }
 
 impl Exhibit {
