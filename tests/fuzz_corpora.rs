@@ -4,6 +4,8 @@
 //! and the smallest cases of the catalogue, bytes that stand for a case of each operation, and the command lines of the help.
 #![cfg(feature = "cli")]
 
+mod hostile;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,15 +15,18 @@ use normative::case::values::Values;
 use normative::case::{Answer, Case, Request, catalogue};
 use normative::fuzzing::{TARGETS, Target, case_of};
 use normative::golden::{
-    GoldenFile, Message, Provenance, RecordedCase, read_frame, write_frame, write_hello_reply, write_reply,
+    GoldenFile, KnownList, Message, Provenance, RecordedCase, read_frame, write_frame, write_hello_reply, write_reply,
     write_request,
 };
 use normative::operation::{FAMILY, Operation, RUNNING};
 use normative::property::{cells, properties};
 use normative::subject::{Builtin, Subject};
 
+/// How the names of seeds begin that a reader must refuse.
+const HOSTILE: &str = "hostile-";
+
 /// The most bytes of all seeds together.
-const LIMIT: usize = 1 << 20;
+const LIMIT: usize = 3 << 19;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -56,6 +61,7 @@ fn extension(target: &str) -> &'static str {
     match target {
         "golden_file" => "safetensors",
         "protocol" => "frames",
+        "known_list" => "toml",
         _ => "bytes",
     }
 }
@@ -106,7 +112,17 @@ fn every_operation_has_seeds() {
         for path in seeds(target) {
             let bytes = fs::read(&path).unwrap();
             size += bytes.len();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(HOSTILE)) {
+                let refused = match target {
+                    "golden_file" => recorded(&bytes).is_none(),
+                    "protocol" => requested(&bytes).is_none(),
+                    _ => KnownList::read(&String::from_utf8_lossy(&bytes)).is_err(),
+                };
+                assert!(refused, "{} is read", path.display());
+                continue;
+            }
             let asked = match target {
+                "known_list" => KnownList::read(&String::from_utf8_lossy(&bytes)).ok().map(|_| Vec::new()),
                 "golden_file" => recorded(&bytes),
                 "protocol" => requested(&bytes),
                 _ => Some(vec![case_of(&bytes).operation().name()]),
@@ -159,6 +175,15 @@ fn bless() {
             _ => write("protocol", &format!("example-{name}"), &framed(&[bytes])),
         }
     }
+    for (name, bytes) in hostile::golden_files(&root().join("golden/examples")) {
+        write("golden_file", &format!("{HOSTILE}{name}"), &bytes);
+    }
+    for (name, bytes) in hostile::streams(&root().join("golden/examples")) {
+        write("protocol", &format!("{HOSTILE}{name}"), &bytes);
+    }
+    for (name, text) in KNOWN_LISTS {
+        write("known_list", name, text.as_bytes());
+    }
     for (id, case) in chosen().into_iter().enumerate() {
         let (recorded, requests) = answered(case);
         write("protocol", &case.name, &conversation(id as u64, &recorded, &requests));
@@ -189,6 +214,22 @@ fn bless() {
     }
 }
 
+/// Lists of expected failures, and what is none.
+const KNOWN_LISTS: [(&str, &str); 6] = [
+    (
+        "both-keys",
+        "[[known]]\ncase = \"a\"\nreason = \"r\"\n\n[[deviation]]\ncase = \"b*?\"\nratio = 3\nreason = \"s\"\n",
+    ),
+    (
+        "all-fields",
+        "deviation = [{case = \"a*b\", tensor = \"output\", ratio = 1e300, grade = \"wrong\", reason = \"\\n\\\"\", reference = \"u\"}]",
+    ),
+    ("hostile-unclosed", "\n\n[[known]\n"),
+    ("hostile-no-reason", "[[known]]\ncase = \"a\"\nreason = \" \""),
+    ("hostile-capital-letter", "[[known]]\ncase = \"BatchNorm\"\nreason = \"r\""),
+    ("hostile-other-key", "[[knwon]]\ncase = \"a\"\nreason = \"r\""),
+];
+
 /// Command lines of every kind.
 const COMMAND_LINES: [&str; 9] = [
     "check --builtin two_pass --only layer_norm-* --flag eps_value --shard 1/4 --format json",
@@ -212,25 +253,30 @@ fn drawn(target: &str, index: usize) -> Vec<u8> {
     [program, case, if target == "values" { bytes(48) } else { Vec::new() }].concat()
 }
 
-/// The smallest case of each operation, with gradients and without, of each flag, and of each data type.
+/// The smallest case of each operation, with gradients and without, of each flag, dialect and data type; of several channels
+/// where there is one: a matrix of one number asks little.
 fn chosen() -> Vec<&'static Case> {
     let elements = |case: &Case| {
         let counts = case.steps.iter().flat_map(|step| step.tensors.values().map(|tensor| tensor.len()));
         counts.sum::<usize>()
     };
-    let mut smallest: BTreeMap<(&str, bool), &Case> = BTreeMap::new();
-    for case in catalogue::cases() {
+    let several = |case: &Case| case.steps[0].tensors["input"].shape().get(1).is_some_and(|&channels| channels > 1);
+    let mut smallest: BTreeMap<String, &Case> = BTreeMap::new();
+    for case in catalogue::cases().iter().filter(|case| elements(case) <= 512) {
+        let name = case.operation().name();
         let gradients = case.steps.iter().any(|step| step.gradients);
-        let traits = case.flags.iter().map(|flag| (flag.name(), false));
-        for which in traits.chain([(case.operation().name(), gradients), (case.dtype().name(), false)]) {
+        let dialect = serde_json::to_value(case.operation()).unwrap()["dialect"].clone();
+        let traits = case.flags.iter().map(|flag| flag.name().to_owned());
+        let own = [format!("{name} {gradients}"), format!("{name} {dialect}"), case.dtype().name().to_owned()];
+        for which in traits.chain(own) {
             let held = smallest.entry(which).or_insert(case);
-            if elements(case) < elements(held) {
+            if (!several(case), elements(case)) < (!several(held), elements(held)) {
                 *held = case;
             }
         }
     }
     let names: BTreeSet<&str> = smallest.values().map(|case| case.name.as_str()).collect();
-    catalogue::cases().iter().filter(|case| elements(case) <= 512 && names.contains(case.name.as_str())).collect()
+    catalogue::cases().iter().filter(|case| names.contains(case.name.as_str())).collect()
 }
 
 fn reference() -> Builtin {

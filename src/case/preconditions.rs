@@ -9,7 +9,8 @@ use crate::operation::{Mode, Operation};
 /// Squares do not overflow in the accumulating type, eps is a normal number of it, the inputs are finite and normal (or 0)
 /// and their mean is too, momentum lies in [0, 1] and no tensor is empty. NaN and infinities are allowed where the operation
 /// must carry them on: which of them appears is advisory element by element. The products of a power iteration do not
-/// overflow. Logits lie so near that no weight underflows. No vector that is differentiated is as long as its lower limit.
+/// overflow. Logits lie so near that no weight underflows. No stored variance is negative. No vector that is differentiated is
+/// as long as its lower limit.
 pub fn violated(case: &Case) -> Option<String> {
     case.steps.iter().enumerate().find_map(|(number, step)| {
         let input = step.tensors["input"].dtype();
@@ -47,6 +48,13 @@ fn violated_by(step: &Step, accumulator: Format) -> Option<String> {
         let (least, most) = logits.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
         if most - least > furthest {
             return Some(format!("{name} lie {} apart: a weight may be a subnormal", most - least));
+        }
+    }
+    for name in ["running_var", "running_std"] {
+        if let Some(least) = step.tensors.get(name).and_then(|tensor| tensor.to_f64().into_iter().reduce(f64::min)) {
+            if least < 0.0 {
+                return Some(format!("{name} holds {least:e}: no variance is negative"));
+            }
         }
     }
     // A difference can be twice as large as the largest value, and n squares are summed.
@@ -130,6 +138,22 @@ mod tests {
         };
         assert_eq!(violated(1.0), None);
         assert!(violated(-3e16).is_some_and(|why| why.contains("overflows")), "{:?}", violated(-3e16));
+    }
+
+    /// The root of a negative number is NaN, but the gradient of what it does not reach may be one or 0.
+    #[test]
+    fn a_stored_variance_is_not_negative() {
+        let violated = |running_var: f64| {
+            let operation = serde_json::json!({"name": "batch_norm", "eps": 1e-5, "momentum": 0.1});
+            let tensor = |shape: &[usize], x: f64| Tensor::rounded(DataType::F32, shape, vec![x]);
+            let tensors = [("input", tensor(&[1, 1], 0.5)), ("running_mean", tensor(&[1], 0.0))];
+            let mut tensors: Tensors = tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
+            tensors.insert("running_var".to_owned(), tensor(&[1], running_var));
+            let step = Step::forward(serde_json::from_value(operation).expect("an operation"), tensors);
+            violated_by(&Step { mode: Mode::Eval, ..step }, Format::F32)
+        };
+        assert_eq!(violated(0.5), None);
+        assert!(violated(-0.5).is_some_and(|why| why.contains("no variance is negative")));
     }
 
     #[test]

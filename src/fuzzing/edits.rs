@@ -57,6 +57,10 @@ pub(super) fn edit(step: &mut Step, values: &mut Values, wild: bool) {
     if wild && values.below(8) == 0 {
         reshape(step, values);
     }
+    // Channels can only come after something that is not the batch.
+    if step.layout.format == LayoutFormat::ChannelsLast && step.tensors["input"].shape().len() < 3 {
+        step.layout.format = LayoutFormat::Contiguous;
+    }
 }
 
 /// Most axes short: a case is small, so that many are tried. Now and then one is empty.

@@ -127,6 +127,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::case::LayoutFormat;
     use crate::judge::Expected;
 
     fn cases(wanted: Wanted<'static>) -> impl Iterator<Item = Case> {
@@ -138,6 +139,8 @@ mod tests {
         for case in cases(Wanted::WILD) {
             for step in &case.steps {
                 assert_eq!(step.check(), Ok(()), "{step:?}");
+                let channels_last = step.layout.format == LayoutFormat::ChannelsLast;
+                assert!(!channels_last || step.tensors["input"].shape().len() > 2, "{step:?}");
             }
             assert!((1..=STEPS).contains(&case.steps.len()));
         }

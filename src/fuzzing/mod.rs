@@ -13,6 +13,7 @@ mod generator;
 mod golden_file;
 mod gradients;
 mod identities;
+mod known_list;
 mod live;
 #[cfg(feature = "cli")]
 mod markup;
@@ -34,6 +35,7 @@ pub use generator::{STEPS, case_of};
 pub use golden_file::golden_file;
 pub use gradients::gradients;
 pub use identities::identities;
+pub use known_list::known_list;
 pub use live::{Campaign, fuzz};
 pub use oracle::oracle;
 pub use orders::orders;
@@ -69,6 +71,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "identities", body: identities, mutate: by_the_fuzzer },
     Target { name: "golden_file", body: golden_file, mutate: mutation::golden_file },
     Target { name: "protocol", body: protocol, mutate: mutation::protocol },
+    Target { name: "known_list", body: known_list, mutate: by_the_fuzzer },
     #[cfg(feature = "cli")]
     Target { name: "report", body: report, mutate: by_the_fuzzer },
     #[cfg(feature = "cli")]

@@ -1,0 +1,5 @@
+#![cfg_attr(fuzzing, no_main)]
+#[macro_use]
+mod shim;
+
+target!(known_list);
