@@ -267,7 +267,7 @@ fn chosen() -> Vec<&'static Case> {
         let gradients = case.steps.iter().any(|step| step.gradients);
         let dialect = serde_json::to_value(case.operation()).unwrap()["dialect"].clone();
         let traits = case.flags.iter().map(|flag| flag.name().to_owned());
-        let own = [format!("{name} {gradients}"), format!("{name} {dialect}"), case.dtype().name().to_owned()];
+        let own = [format!("{name} {dialect} {gradients}"), case.dtype().name().to_owned()];
         for which in traits.chain(own) {
             let held = smallest.entry(which).or_insert(case);
             if (!several(case), elements(case)) < (!several(held), elements(held)) {
