@@ -51,10 +51,9 @@ fn violated_by(step: &Step, accumulator: Format) -> Option<String> {
         }
     }
     for name in ["running_var", "running_std"] {
-        if let Some(least) = step.tensors.get(name).and_then(|tensor| tensor.to_f64().into_iter().reduce(f64::min)) {
-            if least < 0.0 {
-                return Some(format!("{name} holds {least:e}: no variance is negative"));
-            }
+        let least = step.tensors.get(name).and_then(|tensor| tensor.to_f64().into_iter().reduce(f64::min));
+        if let Some(least) = least.filter(|&least| least < 0.0) {
+            return Some(format!("{name} holds {least:e}: no variance is negative"));
         }
     }
     // A difference can be twice as large as the largest value, and n squares are summed.
