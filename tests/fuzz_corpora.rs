@@ -253,8 +253,8 @@ fn drawn(target: &str, index: usize) -> Vec<u8> {
     [program, case, if target == "values" { bytes(48) } else { Vec::new() }].concat()
 }
 
-/// The smallest case of each operation, with gradients and without, of each flag, dialect and data type; of several channels
-/// where there is one: a matrix of one number asks little.
+/// The smallest case of each operation and dialect, in training and evaluation, with gradients and without, of each flag and
+/// data type; of several channels where there is one: a matrix of one number asks little.
 fn chosen() -> Vec<&'static Case> {
     let elements = |case: &Case| {
         let counts = case.steps.iter().flat_map(|step| step.tensors.values().map(|tensor| tensor.len()));
@@ -267,7 +267,8 @@ fn chosen() -> Vec<&'static Case> {
         let gradients = case.steps.iter().any(|step| step.gradients);
         let dialect = serde_json::to_value(case.operation()).unwrap()["dialect"].clone();
         let traits = case.flags.iter().map(|flag| flag.name().to_owned());
-        let own = [format!("{name} {dialect} {gradients}"), case.dtype().name().to_owned()];
+        let mode = case.operation().signature().modes.then_some(case.steps[0].mode);
+        let own = [format!("{name} {dialect} {gradients} {mode:?}"), case.dtype().name().to_owned()];
         for which in traits.chain(own) {
             let held = smallest.entry(which).or_insert(case);
             if (!several(case), elements(case)) < (!several(held), elements(held)) {

@@ -156,8 +156,11 @@ impl GoldenFile {
         }
         // The JSON of a case is gone before the next is read: that of all would take more memory than the tensors.
         let read = |(json, mut own): (&RawValue, Parts)| {
-            let json = read_strict(json).map_err(|error| nowhere.unreadable(error.to_string()))?;
-            Ok((read_case(&json, &mut own)?, own))
+            let value = read_strict(json).map_err(|error| match name_of(json) {
+                Ok(name) => Place::case(&name).unreadable(error.to_string()),
+                Err(error) => error,
+            })?;
+            Ok((read_case(&value, &mut own)?, own))
         };
         let read: Vec<Result<(RecordedCase, Parts), GoldenError>> = parts.into_par_iter().map(read).collect();
         for recorded in read {
