@@ -57,7 +57,7 @@ pub(super) fn edit(step: &mut Step, values: &mut Values, wild: bool) {
     if wild && values.below(8) == 0 {
         reshape(step, values);
     }
-    // Channels can only come after something that is not the batch.
+    // Channels last is another order only where something comes after the channels.
     if step.layout.format == LayoutFormat::ChannelsLast && step.tensors["input"].shape().len() < 3 {
         step.layout.format = LayoutFormat::Contiguous;
     }
