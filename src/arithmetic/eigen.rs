@@ -85,7 +85,7 @@ mod tests {
 
     /// A symmetric matrix with entries that look random, its eigenvalues of any size.
     fn matrix(size: usize, seed: f64) -> Vec<DoubleDouble> {
-        let entry = |i: usize, j: usize| (seed + (i.min(j) * 31 + i.max(j) * 17) as f64).sin();
+        let entry = |i: usize, j: usize| libm::sin(seed + (i.min(j) * 31 + i.max(j) * 17) as f64);
         let of = |index: usize| DoubleDouble::from(entry(index / size, index % size));
         (0..size * size).map(of).collect()
     }
