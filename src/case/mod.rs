@@ -142,6 +142,12 @@ impl Step {
         }
     }
 
+    /// The state that this step gets from the one before it: what `answer` returned, or else what `asked` was sent.
+    pub(crate) fn passed_on<'a>(&self, asked: &'a Step, answer: &'a Answer) -> Vec<(&'static str, &'a Tensor)> {
+        let names = self.operation.signature().state.iter();
+        names.filter_map(|&name| Some((name, answer.get(name).or(asked.tensors.get(name))?))).collect()
+    }
+
     /// Checks that the tensors are the operation's: the required ones there, none unknown, counters I64 scalars, all
     /// others floating-point. (What their shapes must be is for the operation to refuse.) With gradients there is one of
     /// each output, like the output; with double backward a direction for each differentiable tensor, like the tensor.
@@ -277,11 +283,9 @@ impl Case {
     /// If the case has no such step.
     pub fn request(&self, step: usize, previous: Option<(&Request, &Answer)>) -> Request {
         let mut call = self.steps[step].clone();
-        for &name in call.operation.signature().state {
-            let carried = previous.and_then(|(asked, answer)| answer.get(name).or(asked.call.tensors.get(name)));
-            if let Some(tensor) = carried {
-                call.tensors.insert(name.to_owned(), tensor.clone());
-            }
+        let state = previous.map(|(asked, answer)| call.passed_on(&asked.call, answer)).unwrap_or_default();
+        for (name, tensor) in state {
+            call.tensors.insert(name.to_owned(), tensor.clone());
         }
         Request { case: self.name.clone(), step, call }
     }

@@ -1,6 +1,6 @@
 //! Recordings: where they are, and what comes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use super::progress::Progress;
 use crate::case::Case;
 use crate::conformance::{Verdict, verify};
 use crate::golden::{
-    GoldenError, GoldenFile, KnownError, KnownList, Provenance, QUICK_RECORDING, RecordedCase, folder_of, folders,
-    load, quick,
+    GoldenError, GoldenFile, KnownError, KnownList, Provenance, QUICK_RECORDING, RecordedCase, find, folder_of,
+    load_found, quick,
 };
 use crate::report::{Expectations, Recording, Report};
 
@@ -73,8 +73,10 @@ impl Goldens {
     pub fn read(paths: &[PathBuf]) -> Goldens {
         let mut goldens = Goldens::default();
         let mut by_folder: BTreeMap<PathBuf, Vec<(PathBuf, GoldenFile)>> = BTreeMap::new();
-        let lists = || folders(paths).into_par_iter().map(|folder| (deviations(&folder), folder)).collect::<Vec<_>>();
-        let (loaded, lists) = rayon::join(|| load(paths), lists);
+        let found = find(paths);
+        let folders: BTreeSet<PathBuf> = found.iter().map(|(path, _)| folder_of(path).to_owned()).collect();
+        let lists = || folders.into_par_iter().map(|folder| (deviations(&folder), folder)).collect::<Vec<_>>();
+        let (loaded, lists) = rayon::join(|| load_found(found), lists);
         for (path, file) in loaded {
             match file {
                 Ok(file) => by_folder.entry(folder_of(&path).to_owned()).or_default().push((path, file)),

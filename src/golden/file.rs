@@ -149,10 +149,9 @@ impl GoldenFile {
         for json in cases {
             let name = name_of(json)?;
             parts.push((json, by_case.remove(&name).unwrap_or_default()));
-            if names.contains(&name) {
+            if !names.insert(name.clone()) {
                 return Err(Place::case(&name).contradictory("the file has two cases of this name"));
             }
-            names.insert(name);
         }
         // The JSON of a case is gone before the next is read: that of all would take more memory than the tensors.
         let read = |(json, mut own): (&RawValue, Parts)| {
@@ -282,7 +281,7 @@ fn read_case(json: &Value, parts: &mut Parts) -> Result<RecordedCase, GoldenErro
         let place = Place { step: Some(index), ..place.clone() };
         let mut take = |side: &str| parts.remove(&format!("{index}/{side}/")).unwrap_or_default();
         let (mut call, answer) = read_step(json, &mut take, &place)?;
-        let state = asked.as_ref().zip(answers.last()).map(|(asked, answer)| passed_on(&call, asked, answer));
+        let state = asked.as_ref().zip(answers.last()).map(|(asked, answer)| call.passed_on(asked, answer));
         let state = state.unwrap_or_default();
         check_state(&call, &state, &place)?;
         call.check().map_err(|error| place.contradictory(one_line(&error.to_string())))?;
@@ -314,12 +313,6 @@ fn read_step(
         None => Ok((call, answer)),
         Some(name) => Err(place.tensor("answer", &name).contradictory("`unsupported` comes without tensors")),
     }
-}
-
-/// The state that a step gets from the one before it.
-fn passed_on<'a>(call: &Step, asked: &'a Step, answer: &'a Answer) -> Vec<(&'static str, &'a Tensor)> {
-    let names = call.operation.signature().state.iter();
-    names.filter_map(|&name| Some((name, answer.get(name).or(asked.tensors.get(name))?))).collect()
 }
 
 /// Checks that a step was sent the state that the step before it passes on.

@@ -30,7 +30,9 @@ pub use message::{
     write_request,
 };
 pub use quick::{QUICK, QUICK_RECORDING, quick};
-pub use recording::{FILE_LIMIT, WriteMode, folder_of, folders, load, write_recording};
+pub use recording::{FILE_LIMIT, WriteMode, load, write_recording};
+#[cfg(feature = "cli")]
+pub(crate) use recording::{find, folder_of, load_found};
 
 /// Foreign text for an error message: control characters escaped, long text cut.
 fn one_line(text: &str) -> String {

@@ -1,6 +1,6 @@
 //! Recordings on disk: a folder `golden/<recording>/` of files `<operation>.<NN>.safetensors`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,29 +28,14 @@ pub enum WriteMode {
 /// An error takes the file's place in the list: those of [`GoldenFile::read`], [`GoldenError::Io`] for a path that
 /// cannot be read, and [`GoldenError::Contradictory`] for a file with a case that an earlier file of its folder has.
 pub fn load(paths: &[PathBuf]) -> Vec<(PathBuf, Result<GoldenFile, GoldenError>)> {
-    let read = |(path, found): (PathBuf, Result<(), GoldenError>)| {
-        let file = found.and_then(|()| read_file(&path));
-        (path, file)
-    };
-    let mut files: Vec<_> = find(paths).into_par_iter().map(read).collect();
-    refuse_duplicates(&mut files);
-    files
+    load_found(find(paths))
 }
 
-/// The folders of the golden files that [`load`] reads, which need not be golden files yet.
-pub fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
-    find(paths).iter().map(|(path, _)| folder_of(path).to_owned()).collect()
-}
+/// A golden file to be read, or what keeps a path from being searched.
+pub(crate) type Found = (PathBuf, Result<(), GoldenError>);
 
-/// The folder that a file lies in.
-pub fn folder_of(file: &Path) -> &Path {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-fn find(paths: &[PathBuf]) -> Vec<(PathBuf, Result<(), GoldenError>)> {
+/// The golden files of `paths`, in the order in which [`load`] gives them back.
+pub(crate) fn find(paths: &[PathBuf]) -> Vec<Found> {
     let mut found = Vec::new();
     for path in paths {
         walk(path, &mut found);
@@ -58,6 +43,25 @@ fn find(paths: &[PathBuf]) -> Vec<(PathBuf, Result<(), GoldenError>)> {
     let mut seen = HashSet::new();
     found.retain(|(path, _)| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
     found
+}
+
+/// Reads what was found, on all cores.
+pub(crate) fn load_found(found: Vec<Found>) -> Vec<(PathBuf, Result<GoldenFile, GoldenError>)> {
+    let read = |(path, found): Found| {
+        let file = found.and_then(|()| read_file(&path));
+        (path, file)
+    };
+    let mut files: Vec<_> = found.into_par_iter().map(read).collect();
+    refuse_duplicates(&mut files);
+    files
+}
+
+/// The folder that a file lies in.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Writes a recording into the folder `dir`, split by operation into files of at most [`FILE_LIMIT`] bytes, in the
@@ -110,7 +114,7 @@ pub fn write_recording(dir: &Path, recording: &GoldenFile, mode: WriteMode) -> R
 type Alone<'a> = (&'a RecordedCase, usize);
 
 /// The golden files under `path`, or why it cannot be walked.
-fn walk(path: &Path, found: &mut Vec<(PathBuf, Result<(), GoldenError>)>) {
+fn walk(path: &Path, found: &mut Vec<Found>) {
     if !path.is_dir() {
         found.push((path.to_owned(), Ok(())));
         return;
