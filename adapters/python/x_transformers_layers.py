@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """x-transformers as a subject: ScaleNorm, and the activations in the place of a norm, dynamic tanh and dynamic erf.
 
-    python3 -m venv venv && venv/bin/pip install torch==2.15.0 einops einx loguru
+    python3 -m venv venv && venv/bin/pip install torch==2.15.0 einops einx loguru packaging
     venv/bin/pip install --no-deps x-transformers==2.31.10 torch-einops-utils
     normative check --subject 'venv/bin/python adapters/python/x_transformers_layers.py'
 

@@ -194,6 +194,7 @@ impl Real for Majorant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arithmetic::draws;
 
     const U: f64 = 5.960464477539063e-8; // 2⁻²⁴
 
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn every_grouping_of_the_terms_is_covered() {
         let mut values = crate::case::values::Values::new(11);
-        for _ in 0..10_000 {
+        for _ in 0..draws(10_000) {
             let [a, b, c] = [(); 3].map(|()| (values.normal() * 8.0) as f32);
             let near = -a * (1.0 + values.normal() as f32 * 1e-5);
             let give = |x: f32| Majorant::given(f64::from(x), U);

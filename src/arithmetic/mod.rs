@@ -206,3 +206,9 @@ pub(crate) fn gradient_by_outputs<R: Real>(a: &[R], y: &[R], inverse: R, centred
 pub(crate) fn bessel(count: usize, degrees_of_freedom: u8) -> f64 {
     count as f64 / (count as f64 - f64::from(degrees_of_freedom))
 }
+
+/// How many of a test's draws, or cases, are taken: one in a hundred in Miri, which is a thousand times slower.
+#[cfg(test)]
+fn draws(many: usize) -> usize {
+    if cfg!(miri) { many.div_ceil(100) } else { many }
+}

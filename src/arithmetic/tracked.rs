@@ -639,6 +639,7 @@ mod tests {
     use approx::assert_relative_eq;
 
     use super::*;
+    use crate::arithmetic::draws;
 
     /// Where one branch has no bound, the larger of both has none.
     #[test]
@@ -785,7 +786,7 @@ mod tests {
     #[test]
     fn running_error_analysis_covers_f32() {
         let mut values = crate::case::values::Values::new(7);
-        for _ in 0..10_000 {
+        for _ in 0..draws(10_000) {
             let [a, b, c] = [(); 3].map(|()| (values.normal() * 64.0) as f32);
             let track = |x: f32| Tracked { unit: U, ..Tracked::constant(f64::from(x)) };
             let tracked = (track(a) * track(b) + track(c)) / (track(b) * track(b) + Tracked::constant(1.0)).sqrt();
