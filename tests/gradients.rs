@@ -57,8 +57,19 @@ fn gradients(step: &Step) -> Tensors<TrueTensor> {
 
 #[test]
 fn backward_is_the_transpose_of_the_derivative() {
+    assert_backward_is_the_transpose(8);
+}
+
+#[test]
+#[ignore = "ten seconds; .ci/run has it"]
+fn backward_is_the_transpose_of_the_derivative_for_more_steps() {
+    assert_backward_is_the_transpose(40);
+}
+
+/// For as many random steps of each operation.
+fn assert_backward_is_the_transpose(steps: u64) {
     let jobs: Vec<(&str, u64)> =
-        Operation::NAMES.iter().flat_map(|&name| (0..40).map(move |seed| (name, seed))).collect();
+        Operation::NAMES.iter().flat_map(|&name| (0..steps).map(move |seed| (name, seed))).collect();
     jobs.par_iter().for_each(|&(name, seed)| {
         let step = step(name, seed);
         let truths = gradients(&step);
@@ -133,8 +144,19 @@ fn twice_along(step: &Step, direction: &Tensors<Vec<f64>>) -> f64 {
 
 #[test]
 fn double_backward_is_the_derivative_of_the_gradient() {
+    assert_double_backward_is_the_derivative(4);
+}
+
+#[test]
+#[ignore = "ten seconds; .ci/run has it"]
+fn double_backward_is_the_derivative_of_the_gradient_for_more_steps() {
+    assert_double_backward_is_the_derivative(20);
+}
+
+/// For as many random steps of each operation.
+fn assert_double_backward_is_the_derivative(steps: u64) {
     let jobs: Vec<(&str, u64)> =
-        Operation::NAMES.iter().flat_map(|&name| (0..20).map(move |seed| (name, seed))).collect();
+        Operation::NAMES.iter().flat_map(|&name| (0..steps).map(move |seed| (name, seed))).collect();
     jobs.par_iter().for_each(|&(name, seed)| {
         let step = step_where(name, seed, |step| step.double_backward);
         let truths = gradients(&step);

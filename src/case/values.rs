@@ -101,7 +101,9 @@ impl Values {
     /// Nearly normal with mean 0 and variance 1: the sum of twelve uniform values less 6 (Irwin and Hall). A multiple of
     /// 2⁻²⁰ in [−6, 6).
     pub fn normal(&mut self) -> f64 {
-        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
+        // As integers, so that one number is converted instead of twelve.
+        let sum: u64 = (0..12).map(|_| self.next() >> 44).sum();
+        sum as f64 * power_of_two(-20) - 6.0
     }
 
     /// `count` values nearly normal with the given mean and standard deviation.

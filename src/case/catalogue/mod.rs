@@ -62,19 +62,24 @@ pub fn cases() -> &'static [Case] {
 
 /// Every case with its topics alone: what the classes are computed from.
 pub fn unflagged() -> Vec<Case> {
-    let mut maker = Maker { cases: Vec::new() };
-    thread::make(&mut maker);
-    families::make(&mut maker);
-    batch_norm::make(&mut maker);
-    refusals::make(&mut maker);
-    instance_norm::make(&mut maker);
-    norms::make(&mut maker);
-    weights::make(&mut maker);
-    dialects::make(&mut maker);
-    layers::make(&mut maker);
-    degenerate::make(&mut maker);
-    kernels::make(&mut maker);
-    maker.cases
+    const MAKERS: [fn(&mut Maker); 11] = [
+        thread::make,
+        families::make,
+        batch_norm::make,
+        refusals::make,
+        instance_norm::make,
+        norms::make,
+        weights::make,
+        dialects::make,
+        layers::make,
+        degenerate::make,
+        kernels::make,
+    ];
+    // In threads of their own: a pool's could take up work, while it waits, that waits for the catalogue.
+    std::thread::scope(|scope| {
+        let made = MAKERS.map(|make| scope.spawn(move || Maker::made_by(make)));
+        made.into_iter().flat_map(|cases| cases.join().expect("a case that can be made")).collect()
+    })
 }
 
 /// The cases that are too large to be recorded: they are made, from their seeds, when they are asked.
@@ -84,11 +89,7 @@ pub fn unflagged() -> Vec<Case> {
 /// assert!(catalogue::unrecorded().iter().any(|case| case.name == "layer_norm-f32-grid-65537"));
 /// ```
 pub fn unrecorded() -> &'static [Case] {
-    static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
-        let mut maker = Maker { cases: Vec::new() };
-        kernels::make_grids(&mut maker);
-        maker.cases
-    });
+    static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| Maker::made_by(kernels::make_grids));
     &CASES
 }
 
@@ -98,6 +99,12 @@ struct Maker {
 }
 
 impl Maker {
+    fn made_by(make: fn(&mut Maker)) -> Vec<Case> {
+        let mut maker = Maker { cases: Vec::new() };
+        make(&mut maker);
+        maker.cases
+    }
+
     /// Adds a case. It is required if the error analysis holds for it, advisory otherwise.
     fn add(&mut self, name: String, comment: &str, topics: &[Flag], steps: Vec<Step>) {
         assert!(Case::is_valid_name(&name), "{name:?} is no case name");
