@@ -56,6 +56,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::format::{exponent_of, power_of_two};
 use super::real::step_of;
 use super::{
     Arithmetic, EpsPlace, Factor, Format, Function, Group, Parameter, Real, Reference, ReferenceMoments,
@@ -470,7 +471,7 @@ pub(super) fn wider(a: f64, b: f64) -> f64 {
 /// What it does to vᵝ that β is rounded to unit u: |v^(β(1+δ))/vᵝ − 1| ≤ e^(u·|β·ln v|) − 1 for |δ| ≤ u. Nothing where β is
 /// a number of that precision.
 pub(super) fn rounded_exponent(value: f64, exponent: f64, unit: f64) -> f64 {
-    let spacing = 2.0 * unit * exponent.abs().log2().floor().exp2();
+    let spacing = 2.0 * unit * power_of_two(exponent_of(exponent));
     if (exponent / spacing).fract() == 0.0 { 0.0 } else { off_exponent(value, exponent, unit) }
 }
 
@@ -657,13 +658,14 @@ mod tests {
     fn a_rounded_exponent_is_within_its_bound() {
         for base in [1.5e-8_f64, 0.3, 2.0, 77.0, 1e6, 3e30] {
             let base = f64::from(base as f32);
-            let off = (base.powf(f64::from(0.6_f32)) / base.powf(0.6) - 1.0).abs();
+            let (power, rounded) = (libm::pow(base, 0.6), libm::pow(base, f64::from(0.6_f32)));
+            let off = (rounded / power - 1.0).abs();
             let bound = rounded_exponent(base, 0.6, U);
             assert!(off <= bound * (1.0 + 1e-9) && bound <= 3.0 * off, "{base:e}: {off:e} and {bound:e}");
             assert_eq!(rounded_exponent(base, 0.75, U), 0.0);
-            let power = Tracked { value: base, error: 0.0, unit: U }.powf(0.6);
-            let single = f64::from((base as f32).powf(0.6));
-            assert!((single - base.powf(0.6)).abs() <= power.error, "{base:e}");
+            let tracked = Tracked { value: base, error: 0.0, unit: U }.powf(0.6);
+            let single = f64::from(libm::powf(base as f32, 0.6));
+            assert!((single - power).abs() <= tracked.error, "{base:e}");
         }
         assert_eq!(rounded_exponent(0.0, 0.6, U), 0.0);
         assert_eq!(rounded_exponent(2.0, 0.6, 0.0), 0.0);
