@@ -28,7 +28,18 @@ fn assert_kept(name: &str, verdicts: &[Verdict], best: Outcome) {
 
 #[test]
 fn the_reference_keeps_every_law() {
-    let verdicts = check("reference", 0, QUICK_ROUNDS);
+    assert_reference_keeps(0, QUICK_ROUNDS);
+}
+
+#[test]
+#[ignore = "ten seconds; .ci/run has it"]
+fn the_reference_keeps_every_law_in_more_rounds() {
+    assert_reference_keeps(0, ROUNDS);
+    assert_reference_keeps(1, ROUNDS);
+}
+
+fn assert_reference_keeps(seed: u64, rounds: usize) {
+    let verdicts = check("reference", seed, rounds);
     assert_eq!(verdicts.len(), property::cells().count(), "every law is tried");
     assert_kept("reference", &verdicts, Outcome::Pass);
 }
