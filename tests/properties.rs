@@ -56,6 +56,7 @@ fn correct_programs_keep_every_law_in_ten_thousand_trials() {
     }
 }
 
+/// Two of other summation trees and of another form; all of them are in the ten thousand trials.
 #[test]
 fn correct_variants_keep_every_law() {
     for variant in variants().iter().filter(|variant| ["two_pass_lanes", "welford_folded"].contains(&variant.name)) {
