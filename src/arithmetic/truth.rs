@@ -112,14 +112,10 @@ impl From<f64> for Truth {
 impl Add for Truth {
     type Output = Truth;
     fn add(self, other: Truth) -> Truth {
-        let value = self.value + other.value;
-        // Nothing finite comes of a NaN or an infinity.
-        if !value.hi.is_finite()
-            && let Some(special) = Truth::special(self, other, f64::add)
-        {
+        if let Some(special) = Truth::special(self, other, f64::add) {
             return special;
         }
-        Truth::computed(value, self.radius + other.radius)
+        Truth::computed(self.value + other.value, self.radius + other.radius)
     }
 }
 
@@ -140,10 +136,7 @@ impl Neg for Truth {
 impl Mul for Truth {
     type Output = Truth;
     fn mul(self, other: Truth) -> Truth {
-        let value = self.value * other.value;
-        if !value.hi.is_finite()
-            && let Some(special) = Truth::special(self, other, f64::mul)
-        {
+        if let Some(special) = Truth::special(self, other, f64::mul) {
             return special;
         }
         let (a, b) = (self.value.hi.abs(), other.value.hi.abs());
@@ -153,7 +146,7 @@ impl Mul for Truth {
             _ => magnitude * radius,
         };
         let radius = spread(a, other.radius) + spread(b, self.radius) + spread(self.radius, other.radius);
-        Truth::computed(value, radius * OUTWARD)
+        Truth::computed(self.value * other.value, radius * OUTWARD)
     }
 }
 
