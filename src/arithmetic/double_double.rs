@@ -262,3 +262,44 @@ impl DoubleDouble {
         DoubleDouble::from(power_of_two(exponent))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(value: DoubleDouble) -> (f64, f64) {
+        (value.hi, value.lo)
+    }
+
+    #[test]
+    fn roots_and_exponentials_at_their_ends() {
+        let of = DoubleDouble::from;
+        assert_eq!(parts(of(0.0).sqrt()), (0.0, 0.0));
+        assert_eq!(parts(of(f64::INFINITY).sqrt()), (f64::INFINITY, 0.0));
+        assert!(of(-1.0).sqrt().hi.is_nan() && of(f64::NAN).sqrt().hi.is_nan());
+        for (exponent, expected) in [(800.0, f64::INFINITY), (1e5, f64::INFINITY), (1e300, f64::INFINITY), (-1e5, 0.0)]
+        {
+            assert_eq!(parts(of(exponent).exp()), (expected, 0.0), "exp {exponent}");
+        }
+        assert_eq!(parts(of(f64::NEG_INFINITY).exp()), (0.0, 0.0));
+        assert!(of(f64::NAN).exp().hi.is_nan());
+    }
+
+    /// The digits are those of √2, e, ln 2 and ∛2 beyond what binary64 holds.
+    #[test]
+    fn functions_have_a_hundred_bits() {
+        let near = |actual: DoubleDouble, hi: f64, lo: f64| {
+            let off = (actual - DoubleDouble { hi, lo }).hi.abs();
+            assert!(off <= 1e-29 * hi.abs(), "{actual:?}, expected {hi:e} + {lo:e}");
+        };
+        let of = DoubleDouble::from;
+        near(of(2.0).sqrt(), std::f64::consts::SQRT_2, -9.667_293_313_452_913e-17);
+        near(of(1.0).exp(), std::f64::consts::E, 1.445_646_891_729_250_2e-16);
+        near(of(2.0).ln(), std::f64::consts::LN_2, 2.319_046_813_846_299_6e-17);
+        near(of(2.0).root(3.0), 1.259_921_049_894_873_2, -2.589_933_375_300_507_3e-17);
+        near(of(2.0).powf(2.5), 5.656_854_249_492_381, -3.866_917_325_381_165e-16);
+        // e^x − 1 = x + x²/2 + …, on both sides of where the series takes over.
+        near(of(1e-20).exp_m1(), 1e-20, 5e-41);
+        near(of(0.5).exp_m1(), 0.648_721_270_700_128_2, -4.731_568_479_435_833e-17);
+    }
+}

@@ -129,3 +129,39 @@ impl<R: Real> Real for Dual<R> {
         Dual { value: self.value.held(), derivative: R::constant(0.0) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(actual: Dual<f64>, value: f64, derivative: f64) {
+        approx::assert_relative_eq!(actual.value, value, max_relative = 1e-14);
+        approx::assert_relative_eq!(actual.derivative, derivative, max_relative = 1e-14);
+    }
+
+    #[test]
+    fn derivatives_follow_the_rules() {
+        let (x, y) = (Dual::new(4.0, 3.0), Dual::new(2.0, 5.0));
+        near(x + y, 6.0, 8.0);
+        near(x - y, 2.0, -2.0);
+        near(-x, -4.0, -3.0);
+        near(x * y, 8.0, 26.0);
+        near(x / y, 2.0, -3.5);
+        near(x.sqrt(), 2.0, 0.75);
+        near(x.powf(1.5), 8.0, 9.0);
+        near(y.root(0.5), 4.0, 20.0);
+        near(Dual::sum([x, y, x].into_iter()), 10.0, 11.0);
+        near(x.deviation(y), 2.0, -2.0);
+        near(x.max(y), 4.0, 3.0);
+        near(y.max(x), 4.0, 3.0);
+        near(x.where_larger(y, y, x), 2.0, 5.0);
+        near(y.where_larger(x, y, x), 4.0, 3.0);
+        near(x.held(), 4.0, 0.0);
+        near(x.step(), 1.0, 0.0);
+        near(Dual::<f64>::constant(7.0), 7.0, 0.0);
+        // tanh′ = 1 − tanh²
+        let tanh = 4.0_f64.tanh();
+        near(x.function(Function::Tanh), tanh, 3.0 * (1.0 - tanh) * (1.0 + tanh));
+        assert_eq!(Real::value(x), 4.0);
+    }
+}

@@ -171,6 +171,17 @@ impl Format {
         if result.abs() > self.max_finite() { f64::INFINITY.copysign(hi) } else { result.copysign(hi) }
     }
 
+    /// Whether all that lies within `distance` of `hi` rounds to the same value, as a glance at its bits can tell; `false`
+    /// where they leave it open. `distance` is at most 5/8 of the last place of `hi`.
+    pub(super) fn rounds_alike(self, hi: f64, distance: f64) -> bool {
+        if self == Format::F64 {
+            // The nearest midpoint is half a place away, a quarter below a power of two: 2⁻⁵⁴·|hi| at least.
+            return distance < hi.abs() * power_of_two(-54);
+        }
+        let half = 1 << (Format::F64.precision - self.precision - 1);
+        exponent_of(hi) - self.precision + 1 > self.quantum && hi.to_bits() & (2 * half - 1) != half
+    }
+
     /// The neighbours of a value of this format: the next below and the next above.
     pub fn neighbours(self, value: f64) -> (f64, f64) {
         if self == Format::F64 {

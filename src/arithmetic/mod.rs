@@ -26,6 +26,8 @@ mod majorant;
 mod plain;
 mod real;
 mod reference;
+#[cfg(test)]
+mod tests;
 mod tracked;
 mod truth;
 

@@ -5,6 +5,7 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+use super::format::power_of_two;
 use super::real::step_of;
 use super::{DoubleDouble, Format, Function, Real};
 
@@ -67,12 +68,18 @@ impl Truth {
         if self.radius == 0.0 || !self.value.hi.is_finite() {
             return Some(format.round_double_double(self.value));
         }
+        let DoubleDouble { hi, lo } = self.value;
+        if self.radius > power_of_two(-60) * hi.abs() {
+            return None;
+        }
+        if format.rounds_alike(hi, lo.abs() + 2.0 * self.radius) {
+            return Some(format.round_double_double(self.value));
+        }
         // lo ± radius is rounded: one step outward covers that.
         let radius = DoubleDouble::from(self.radius);
         let below = format.round_double_double(self.value - radius);
         let above = format.round_double_double(self.value + radius);
-        let nearer = self.radius <= 2f64.powi(-60) * self.value.hi.abs();
-        (below == above && nearer).then_some(above)
+        (below == above).then_some(above)
     }
 
     /// Whether the truth is a number that can be judged: finite, with a finite radius.
@@ -251,7 +258,35 @@ impl Real for Truth {
 
 #[cfg(test)]
 mod tests {
+    use super::super::draws;
     use super::*;
+
+    /// Both ends of the ball are rounded, whether a glance decides or not; balls are put beside ties and powers of two.
+    #[test]
+    fn a_ball_rounds_to_what_both_its_ends_round_to() {
+        let mut values = crate::case::values::Values::new(5);
+        let (mut decided, mut open) = (0, 0);
+        for _ in 0..draws(20_000) {
+            let format = [Format::F64, Format::F32, Format::F16, Format::BF16][values.below(4)];
+            // A number of the format, a midpoint or a neighbour of either, at every exponent that it has.
+            let exponent = values.below(33) as i32 - 20;
+            let steps = values.below(5) as f64 - 2.0;
+            let near = format.round(values.normal() * power_of_two(exponent));
+            let tie = if values.below(2) == 0 { near } else { (near + format.neighbours(near).1) / 2.0 };
+            let power = if values.below(4) == 0 { power_of_two(exponent) } else { tie };
+            let hi = power + steps * (power.next_up() - power);
+            let half_place = (hi.abs().next_up() - hi.abs()) / 2.0;
+            let lo = half_place * [0.0, 1e-9, 0.25, 0.4999999, 0.5, 0.999][values.below(6)] * values.sign();
+            let radius = hi.abs() * power_of_two(-61 - values.below(40) as i32);
+            let truth = Truth { value: DoubleDouble::sum(hi, lo), radius };
+            let ends = [-radius, radius].map(|by| format.round_double_double(truth.value + DoubleDouble::from(by)));
+            let expected = (ends[0] == ends[1]).then_some(ends[0]);
+            assert_eq!(truth.round(format), expected, "{truth:?} in {format:?}");
+            *if expected.is_some() { &mut decided } else { &mut open } += 1;
+        }
+        assert!(decided > 10 * open && open > draws(200), "{decided} decided, {open} open");
+        assert_eq!(Truth { radius: 1e-17, ..Truth::exact(1.5) }.round(Format::BF16), None, "such a ball is too large");
+    }
 
     /// ∛8·t³ = 2·t: what 1/3 lacks when it is rounded would show in the seventeenth digit.
     #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::arithmetic::{DataType, Format};
+use crate::case::catalogue;
 use crate::operation::{Mode, Refusal};
 
 /// Three values in each of two channels, in training.
@@ -283,4 +284,30 @@ fn outcomes_and_grades_have_the_names_of_their_json() {
     for grade in [Grade::Exact, Grade::Stable, Grade::Folded, Grade::Updating, Grade::OnePass, Grade::Wrong] {
         assert_eq!(grade.name(), json(serde_json::to_value(grade).unwrap()));
     }
+}
+
+/// What lets the judge pass over the laws between the strictest and the weakest.
+#[test]
+fn the_weakest_law_grants_what_the_others_grant() {
+    let mut granted_more = 0;
+    for case in catalogue::cases().iter().step_by(23) {
+        let step = &case.steps[0];
+        let Expected::Tensors { plan, tensors, .. } = Expected::of(step) else { continue };
+        let [laws @ .., weakest] = Law::GOOD;
+        let weakest = Bounds::of(step, &plan, weakest, &Declared::default());
+        for law in laws {
+            let bounds = Bounds::of(step, &plan, law, &Declared::default());
+            for name in tensors.keys() {
+                for (&strict, &weak) in bounds.errors(name).iter().zip(weakest.errors(name)) {
+                    assert!(
+                        strict.is_nan() || strict <= weak,
+                        "{}: {name}: {strict:e} by {law:?}, {weak:e}",
+                        case.name
+                    );
+                    granted_more += usize::from(weak > strict);
+                }
+            }
+        }
+    }
+    assert!(granted_more > 1000, "the laws grant the same");
 }

@@ -1,5 +1,8 @@
 //! What a program computes in f32 or f64, in a chosen order of operations: correct variants and planted bugs.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     Arithmetic, EpsPlace, Factor, Format, Group, Parameter, Real, RunningQuantity, Scale, gradient_by_outputs,
 };
