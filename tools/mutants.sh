@@ -4,9 +4,8 @@
 #   tools/mutants.sh PART [K/N]    a part (judge, running, arithmetic, property), or its K-th of N shards, K from 0
 #   tools/mutants.sh --diff FILE   of all parts only what a change touches: git diff main... > FILE
 #
-# First the unit tests alone, which take seconds (for the arithmetic in a crate of its own, which takes one to build); what they
-# let through meets integration tests too. What became of each mutant stands in target/mutants-PART; the last lines count. The
-# exit status is 0 where all were caught. JOBS=2 tools/mutants.sh ... tests two mutants at a time.
+# First the part's own unit tests (those of the arithmetic in a crate of its own, built in a second); what they let through
+# meets all unit tests and integration tests. What became of each mutant stands in target/mutants-PART; the last lines count. The exit status is 0 where all were caught. JOBS=2 tools/mutants.sh ... tests two mutants at a time.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,12 +15,13 @@ running=(-f src/operation/running.rs -f src/operation/normalization.rs -f src/pr
 arithmetic=(-f 'src/arithmetic/**')
 property=(-f 'src/property/**')
 narrower=()
+units=()
 name=$part
 case $part in
-  judge) scope=("${judge[@]}") tests=(truth momentum properties) ;;
-  running) scope=("${running[@]}") tests=(momentum statistics properties) ;;
+  judge) scope=("${judge[@]}") tests=(truth momentum properties) units=(judge::) ;;
+  running) scope=("${running[@]}") tests=(momentum statistics properties) units=(operation:: property::) ;;
   arithmetic) scope=("${arithmetic[@]}") tests=(truth momentum properties gradients) ;;
-  property) scope=("${property[@]}") tests=(properties drawn statistics) ;;
+  property) scope=("${property[@]}") tests=(properties drawn statistics planted_bugs) units=(property::) ;;
   --diff)
     scope=("${judge[@]}" "${running[@]}" "${arithmetic[@]}" "${property[@]}")
     tests=(truth momentum properties drawn statistics)
@@ -37,39 +37,53 @@ fi
 
 command -v cargo-mutants >/dev/null || cargo install cargo-mutants --locked
 output=target/mutants-$name
-rm -rf "$output" && mkdir -p "$output/units" "$output/all"
+rm -rf "$output" && mkdir -p "$output"/{units,slow,all}
 mutants() {
   cargo mutants --colors never --jobs "${JOBS:-1}" "${scope[@]}" "$@"
 }
-# The arithmetic needs nothing else of the crate, but that its tests draw values.
+# The arithmetic needs nothing else of the crate, but that its tests draw values; and few of its dependencies.
 arithmetic_alone() {
   mkdir -p "$1/src/case" "$1/.cargo"
   cp -r src/arithmetic "$1/src" && cp src/case/values.rs "$1/src/case"
-  cp Cargo.lock "$1" && cp .cargo/mutants.toml "$1/.cargo"
-  local unused='^(default-run|criterion|jsonschema|assert_cmd|proptest)'
-  awk -v unused="$unused" '/^\[/ { skip = /^\[\[(bin|example|bench)\]\]/ } !skip && $0 !~ unused' Cargo.toml >"$1/Cargo.toml"
   echo 'pub mod arithmetic; pub mod case { pub mod values; }' >"$1/src/lib.rs"
+  cp Cargo.lock "$1" && cp .cargo/mutants.toml "$1/.cargo"
+  sed -n '/^\[package\]/,/^$/p' Cargo.toml | grep -v '^default-run' >"$1/Cargo.toml"
+  printf '[features]\ndefault = []\n[dependencies]\n' >>"$1/Cargo.toml"
+  sed -n '/^\[\(dev-\)\?dependencies\]/,/^$/p' Cargo.toml | while read -r dependency _; do
+    grep -rq "\b${dependency//-/_}::" "$1/src" && grep "^$dependency = " Cargo.toml
+  done >>"$1/Cargo.toml"
+  sed -n '/^\[profile\./,/^$/p' Cargo.toml | sed '/jsonschema/,/^$/d' >>"$1/Cargo.toml"
 }
 lines() {
   sort -u "$@" 2>/dev/null | sed '/^$/d'
 }
 
-alone=()
+# Tests what is chosen, all at first, and chooses what was missed.
+chosen=("${narrower[@]}")
+stage() {
+  local stage=$output/$1
+  mutants --output "$stage" "${chosen[@]}" "${@:2}"
+  missed=$stage/mutants.out/missed.txt
+  chosen=()
+  while read -r mutant; do
+    chosen+=(--re "^$(sed 's/[][\\.*^$+?(){}|]/\\&/g' <<<"$mutant")\$")
+  done < <(lines "$missed")
+}
+
 if [[ $part == arithmetic ]]; then
+  # Without optimization a change to what is inlined everywhere is built in a second too.
+  export CARGO_PROFILE_MUTANTS_OPT_LEVEL=0
   arithmetic_alone "$output/alone"
-  alone=(--dir "$output/alone" --minimum-test-timeout 20)
+  alone=(--dir "$output/alone" --minimum-test-timeout 20 -C=--lib)
+  slow=(squares_carry sums_of_many the_radius_holds)
+  stage units "${alone[@]}" --cargo-test-arg=-- "${slow[@]/#/--cargo-test-arg=--skip=}"
+  [[ ${#chosen[@]} -eq 0 ]] || stage slow "${alone[@]}"
+  unset CARGO_PROFILE_MUTANTS_OPT_LEVEL
+else
+  stage units -C=--lib --cargo-test-arg=-- "${units[@]/#/--cargo-test-arg=}"
 fi
-mutants --output "$output/units" "${narrower[@]}" "${alone[@]}" -C=--lib
-missed=$output/units/mutants.out/missed.txt
-chosen=()
-while read -r mutant; do
-  chosen+=(--re "^$(sed 's/[][\\.*^$+?(){}|]/\\&/g' <<<"$mutant")\$")
-done < <(lines "$missed")
-if [[ ${#chosen[@]} -gt 0 ]]; then
-  # With the unit tests again: cargo-mutants takes the deletions of fields along whatever is chosen.
-  mutants --output "$output/all" "${chosen[@]}" -C=--lib "${tests[@]/#/-C=--test=}"
-  missed=$output/all/mutants.out/missed.txt
-fi
+# With the unit tests again: cargo-mutants takes the deletions of fields along whatever is chosen.
+[[ ${#chosen[@]} -eq 0 ]] || stage all -C=--lib "${tests[@]/#/-C=--test=}"
 
 for outcome in caught timeout unviable; do
   echo "$outcome: $(lines "$output"/*/mutants.out/"$outcome".txt | wc -l)"

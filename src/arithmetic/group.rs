@@ -107,3 +107,45 @@ impl<T: Copy> Parameter<'_, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_read_in_order() {
+        let data: Vec<i32> = (0..12).collect();
+        let runs = Runs { start: 2, count: 3, stride: 4, length: 2 };
+        let group = Group::new(&data, runs);
+        assert_eq!((runs.len(), group.len(), group.is_empty()), (6, 6, false));
+        assert_eq!(group.iter().collect::<Vec<_>>(), [2, 3, 6, 7, 10, 11]);
+        assert_eq!(group.slices().collect::<Vec<_>>(), [[2, 3], [6, 7], [10, 11]]);
+        let mut scratch = vec![99];
+        assert_eq!(group.gather(&mut scratch), [2, 3, 6, 7, 10, 11]);
+        let one = Group::new(&data, Runs { start: 5, count: 1, stride: 0, length: 3 });
+        assert_eq!(one.gather(&mut Vec::new()), [5, 6, 7]);
+        assert_eq!(Group::contiguous(&data).iter().collect::<Vec<_>>(), data);
+    }
+
+    #[test]
+    fn an_empty_group_may_stand_anywhere() {
+        for (count, length) in [(0, 3), (3, 0)] {
+            let group = Group::new(&[0.0; 2], Runs { start: 50, count, stride: 9, length });
+            assert!(group.is_empty() && group.len() == 0);
+        }
+        let none = Group::new(&[0.0; 2], Runs { start: 50, count: 0, stride: 9, length: 3 });
+        assert_eq!(none.gather(&mut vec![1.0]), [0.0; 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "runs end at 13, the tensor at 12")]
+    fn a_run_stays_within_the_tensor() {
+        Group::new(&[0; 12], Runs { start: 3, count: 3, stride: 4, length: 2 });
+    }
+
+    #[test]
+    fn a_parameter_is_one_or_each() {
+        assert_eq!(Parameter::One(3).at(7), 3);
+        assert_eq!(Parameter::Each(&[4, 5, 6]).at(1), 5);
+    }
+}

@@ -196,3 +196,86 @@ pub(crate) fn padded<S: Simd>(simd: S, tail: &[f64], filler: f64) -> f64x8<S> {
     lanes[..tail.len()].copy_from_slice(tail);
     f64x8::simd_from(simd, lanes)
 }
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::BigInt;
+
+    use super::super::draws;
+    use super::super::format::{exponent_of, power_of_two, scale};
+    use super::*;
+    use crate::case::values::Values;
+
+    /// A row in one run, or cut in three at odd places.
+    fn cuts(row: &[f64]) -> [Vec<&[f64]>; 2] {
+        let (a, rest) = row.split_at(row.len() / 3);
+        let (b, c) = rest.split_at(rest.len() / 2);
+        [vec![row], vec![a, b, c]]
+    }
+
+    #[test]
+    fn the_rough_mean_is_that_of_the_sample() {
+        let row: Vec<f64> = (0..200).map(|i| f64::from(i * i % 31)).collect();
+        for length in 1..row.len() {
+            for sample in [1, 7, 8, 33, 64, 300] {
+                let first = &row[..length.min(sample)];
+                let mean = first.iter().sum::<f64>() / first.len() as f64;
+                for cut in cuts(&row[..length]) {
+                    assert_eq!(rough_mean(Level::new(), cut.into_iter(), sample), mean, "{length}, {sample}");
+                }
+            }
+        }
+    }
+
+    /// value·2¹¹⁰⁰
+    fn big(value: f64) -> BigInt {
+        if value == 0.0 {
+            return BigInt::from(0);
+        }
+        let place = exponent_of(value) - 52;
+        BigInt::from(scale(value, -place) as i64) << (place + 1100)
+    }
+
+    /// Against the sums of integers: a hundred bits of the sum of the terms without their signs.
+    #[test]
+    fn sums_have_twice_the_digits() {
+        let near = |actual: DoubleDouble, exact: &BigInt, size: &BigInt| {
+            let off = big(actual.hi) + big(actual.lo) - exact;
+            let off = if off < BigInt::from(0) { -off } else { off };
+            assert!(off << 100 <= *size, "{actual:?}");
+        };
+        let mut values = Values::new(3);
+        for length in (0..draws(300)).chain([8 * BLOCK, 8 * BLOCK + 1, 17 * BLOCK]) {
+            let row: Vec<f64> = (0..length)
+                .map(|_| (values.normal() * power_of_two(20 + values.below(9) as i32)).floor() * power_of_two(-20))
+                .collect();
+            let pivot = (values.normal() * power_of_two(40)).floor() * power_of_two(-20);
+            for pivot in [None, Some(pivot)] {
+                let deviations: Vec<BigInt> = row.iter().map(|&x| big(x) - big(pivot.unwrap_or(0.0))).collect();
+                let exact: BigInt = deviations.iter().sum();
+                let size: BigInt = deviations.iter().map(|d| if *d < BigInt::from(0) { -d } else { d.clone() }).sum();
+                let squares = deviations.iter().map(|d| d * d).sum::<BigInt>() >> 1100;
+                for cut in cuts(&row) {
+                    let sums = sums(Level::new(), cut.into_iter(), pivot);
+                    if pivot.is_some() {
+                        near(sums.sum, &exact, &size);
+                    }
+                    near(sums.squares, &squares, &squares);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_counted() {
+        let row = [1.0; 8 * BLOCK + 9];
+        let blocks = |slices: &[&[f64]]| sums(Level::new(), slices.iter().copied(), Some(0.0)).blocks;
+        assert_eq!(blocks(&[]), 1);
+        assert_eq!(blocks(&[&row[..8 * BLOCK]]), 1);
+        assert_eq!(blocks(&[&row[..8 * BLOCK + 8]]), 2);
+        assert_eq!(blocks(&[&row[..8 * BLOCK - 8], &row[..8]]), 1);
+        assert_eq!(blocks(&[&row[..8 * BLOCK - 8], &row[..16]]), 2);
+        assert_eq!(blocks(&[&row[..8 * BLOCK - 9], &row[..8]]), 1);
+        assert_eq!(blocks(&[&row[..8 * BLOCK - 1], &row[..8]]), 2);
+    }
+}

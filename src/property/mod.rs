@@ -23,6 +23,8 @@ mod running;
 mod setting;
 pub mod statistic;
 mod symmetry;
+#[cfg(test)]
+mod tests;
 mod trial;
 
 pub use check::{QUICK_ROUNDS, ROUNDS, caught_by, check, check_drawn};
@@ -143,19 +145,4 @@ pub fn cells() -> impl Iterator<Item = Cell> {
             DataType::FLOATS.into_iter().map(move |dtype| Cell { property, operation, dtype })
         })
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::case::Case;
-
-    #[test]
-    fn names_are_those_of_cases_and_differ() {
-        let names: Vec<String> = cells().map(|cell| cell.name()).collect();
-        assert!(names.iter().all(|name| Case::is_valid_name(name)));
-        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
-    }
 }

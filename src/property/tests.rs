@@ -1,0 +1,128 @@
+//! Each law finds a bug that is planted, and none where none is.
+
+use std::collections::BTreeSet;
+
+use rayon::prelude::*;
+
+use super::*;
+use crate::case::Case;
+use crate::judge::Outcome;
+use crate::subject::planted::Bug;
+use crate::subject::{Builtin, Pool};
+
+/// For each law but [`matrix::IDLE`] the planted bug that it finds and the fewest others do.
+const FOUND: &[(&str, &str)] = &[
+    ("affine", "affine_per_group"),
+    ("argument", "alpha_dropped"),
+    ("batch-size", "whole_norm"),
+    ("boundary", "one_value_accepted"),
+    ("branch", "smaller_branch"),
+    ("centred-rms", "mean_kept"),
+    ("chunks", "chunks_averaged"),
+    ("demodulated", "eps_doubled"),
+    ("determinism", "half_statistics"),
+    ("dialect-burn", "unbiased_running_var"),
+    ("dialect-caffe", "bessel_unguarded"),
+    ("dialect-candle", "biased_running_var"),
+    ("dialect-cudnn", "biased_running_var"),
+    ("dialect-equinox-batch", "debias_late"),
+    ("dialect-equinox-ema", "debias_late"),
+    ("dialect-flax", "unbiased_running_var"),
+    ("dialect-haiku", "debias_late"),
+    ("dialect-keras", "unbiased_running_var"),
+    ("dialect-mlx", "biased_running_var"),
+    ("dialect-mxnet", "unbiased_running_var"),
+    ("dialect-onnx", "unbiased_running_var"),
+    ("dialect-paddle", "one_value_accepted"),
+    ("dialect-tensorflow", "bessel_unguarded"),
+    ("duplicates", "last_axis"),
+    ("evaluation-after-one", "local_bessel"),
+    ("evaluation-keeps", "updates_in_eval"),
+    ("evolved", "unbiased_variance"),
+    ("fan-in", "fan_in_dropped"),
+    ("folding", "folds_bias_unscaled"),
+    ("frozen", "clipped"),
+    ("gate", "gate_moved"),
+    ("gradient-along", "gradient_without_variance"),
+    ("gradient-linear", "control_dropped"),
+    ("gradient-parameters", "parameter_gradient_averaged"),
+    ("gradient-scale", "eps_outside_root"),
+    ("gradient-sum", "gradient_without_mean"),
+    ("gradient-weight", "gradient_without_weight"),
+    ("group-of-a-channel", "one_group"),
+    ("idempotence", "last_axis"),
+    ("instances-as-channels", "instances_pooled"),
+    ("layout", "unbiased_variance"),
+    ("limit", "renorms_all"),
+    ("masked", "mask_counted"),
+    ("mean-square", "last_axis"),
+    ("mean-zero", "first_block"),
+    ("mode-ignored", "half_statistics"),
+    ("momentum-machine", "nan_replaced"),
+    ("monotone", "weight_ignored"),
+    ("negation", "unbiased_variance"),
+    ("one-by-one", "once_per_batch"),
+    ("one-group", "half_sums"),
+    ("one-plus", "weight_offset"),
+    ("one-row", "no_iteration"),
+    ("one-sample", "batch_of_one_refused"),
+    ("other-samples", "whole_norm"),
+    ("other-samples-seen", "eps_lower_limit"),
+    ("own-window", "alpha_undivided"),
+    ("permutation", "between_dropped"),
+    ("pixels", "leaks"),
+    ("pooled", "chunks_averaged"),
+    ("power-iteration", "v_first"),
+    ("range", "one_group"),
+    ("renorm", "running_variance"),
+    ("repetition", "first_block"),
+    ("response", "norms_summed"),
+    ("rows", "half_sums"),
+    ("running-average", "cumulative_as_default"),
+    ("running-ends", "first_batch_replaces"),
+    ("running-equal-batches", "first_batch_replaces"),
+    ("running-twice", "momentum_flipped"),
+    ("samuelson", "last_axis"),
+    ("scale", "smaller_branch"),
+    ("scale-bits", "eps_raised"),
+    ("second-gradient-symmetric", "second_gradient_constant"),
+    ("shift", "mask_counted"),
+    ("shift-seen", "errors_forgotten"),
+    ("style", "first_condition"),
+    ("threshold", "activation_dropped"),
+    ("transpose", "first_block"),
+    ("unbiased-square", "biased_variance"),
+    ("unit-length", "eps_added"),
+    ("unit-rms", "norm_squared"),
+    ("unit-weight", "whole_norm"),
+    ("workers", "local_bessel"),
+];
+
+#[test]
+fn names_are_those_of_cases_and_differ() {
+    let names: Vec<String> = cells().map(|cell| cell.name()).collect();
+    assert!(names.iter().all(|name| Case::is_valid_name(name)));
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+}
+
+#[test]
+fn each_law_finds_its_bug_and_is_kept_without_it() {
+    let laws: BTreeSet<&str> =
+        FOUND.iter().map(|(law, _)| *law).chain(matrix::IDLE.iter().map(|(law, _)| *law)).collect();
+    assert_eq!(laws, properties().map(|property| property.name).collect());
+    FOUND.par_iter().for_each(|&(law, bug)| {
+        let bug = Bug::from_name(bug).expect("a planted bug");
+        let own = |cell: &Cell| {
+            cell.property.name == law && cell.dtype == DataType::F32 && bug.operations.contains(&cell.operation)
+        };
+        let own: BTreeSet<String> = cells().filter(own).map(|cell| cell.name()).collect();
+        let is_broken = |subject: &str| {
+            let mut pool = Pool::of(Box::new(Builtin::new(subject).expect("a builtin")));
+            let found = check(&mut pool, 0, ROUNDS, &|name, _| own.contains(name));
+            assert!(!found.is_empty(), "{law}: {subject} is not asked");
+            found.iter().any(|(verdict, _)| verdict.outcome > Outcome::Advisory)
+        };
+        assert!(is_broken(bug.name), "{law} does not find {}", bug.name);
+        assert!(!is_broken("reference"), "{law} is broken by the reference");
+    });
+}
