@@ -5,7 +5,8 @@
 #   tools/mutants.sh --diff FILE   of all parts only what a change touches: git diff main... > FILE
 #
 # First the part's own unit tests (those of the arithmetic in a crate of its own, built in a second); what they let through
-# meets all unit tests and integration tests. What became of each mutant stands in target/mutants-PART; the last lines count. The exit status is 0 where all were caught. JOBS=2 tools/mutants.sh ... tests two mutants at a time.
+# meets all unit tests and integration tests. What became of each mutant stands in target/mutants-PART; the last lines count.
+# The exit status is 0 where all were caught. JOBS=2 tools/mutants.sh ... tests two mutants at a time.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 

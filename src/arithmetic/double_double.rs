@@ -164,12 +164,6 @@ impl From<f64> for DoubleDouble {
     }
 }
 
-impl From<DoubleDouble> for f64 {
-    fn from(value: DoubleDouble) -> f64 {
-        value.hi
-    }
-}
-
 impl Add for DoubleDouble {
     type Output = DoubleDouble;
     #[inline]
@@ -255,14 +249,6 @@ impl Div for DoubleDouble {
     }
 }
 
-/// 2^exponent as a double-double.
-impl DoubleDouble {
-    /// The power of two 2^exponent.
-    pub fn power_of_two(exponent: i32) -> DoubleDouble {
-        DoubleDouble::from(power_of_two(exponent))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,6 +269,29 @@ mod tests {
         }
         assert_eq!(parts(of(f64::NEG_INFINITY).exp()), (0.0, 0.0));
         assert!(of(f64::NAN).exp().hi.is_nan());
+    }
+
+    #[test]
+    fn quotients_at_their_ends() {
+        let of = DoubleDouble::from;
+        assert_eq!(parts(of(1.0) / of(f64::INFINITY)), (0.0, 0.0));
+        assert_eq!(parts(of(1.0) / of(0.0)), (f64::INFINITY, 0.0));
+        assert_eq!(parts(of(f64::INFINITY) / of(3.0)), (f64::INFINITY, 0.0));
+        assert!((of(0.0) / of(0.0)).hi.is_nan() && (of(f64::INFINITY) / of(f64::INFINITY)).hi.is_nan());
+    }
+
+    /// (1 + 2⁻⁶⁰) + 2⁻⁵⁵ and the like: what does not fit in the high part is kept in the low one.
+    #[test]
+    fn a_binary64_is_added_and_multiplied_exactly_where_the_result_fits() {
+        let tiny = power_of_two(-60);
+        let one = DoubleDouble::sum(1.0, tiny);
+        assert_eq!(parts(one + 32.0 * tiny), (1.0, 33.0 * tiny));
+        assert_eq!(parts(one + -32.0 * tiny), (1.0, -31.0 * tiny));
+        assert_eq!(parts(one + 2.0), (3.0, tiny));
+        assert_eq!(parts(one + DoubleDouble::sum(2.0, 3.0 * tiny)), (3.0, 4.0 * tiny));
+        assert_eq!(parts(one * 3.0), (3.0, 3.0 * tiny));
+        assert_eq!(parts(one - one), (0.0, 0.0));
+        assert_eq!(parts((-one).abs()), (1.0, tiny));
     }
 
     /// The digits are those of √2, e, ln 2 and ∛2 beyond what binary64 holds.

@@ -132,6 +132,7 @@ impl<R: Real> Real for Dual<R> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Majorant, format::power_of_two};
     use super::*;
 
     fn near(actual: Dual<f64>, value: f64, derivative: f64) {
@@ -157,11 +158,19 @@ mod tests {
         near(x.where_larger(y, y, x), 2.0, 5.0);
         near(y.where_larger(x, y, x), 4.0, 3.0);
         near(x.held(), 4.0, 0.0);
+        near(x.beside(y), 4.0, 3.0);
         near(x.step(), 1.0, 0.0);
         near(Dual::<f64>::constant(7.0), 7.0, 0.0);
         // tanh′ = 1 − tanh²
         let tanh = 4.0_f64.tanh();
         near(x.function(Function::Tanh), tanh, 3.0 * (1.0 - tanh) * (1.0 + tanh));
         assert_eq!(Real::value(x), 4.0);
+    }
+
+    #[test]
+    fn beside_a_number_of_a_program_the_value_is_rounded_as_the_program_does() {
+        let program = Dual::new(Majorant::given(1.0, power_of_two(-24)), Majorant::constant(0.0));
+        let beside = Dual::<Majorant>::constant(0.1).beside(program);
+        assert_eq!(beside.value.error, 0.1 * power_of_two(-24));
     }
 }
