@@ -150,6 +150,7 @@ mod tests {
         near(x / y, 2.0, -3.5);
         near(x.sqrt(), 2.0, 0.75);
         near(x.powf(1.5), 8.0, 9.0);
+        near(x.root(2.0), 2.0, 0.75);
         near(y.root(0.5), 4.0, 20.0);
         near(Dual::sum([x, y, x].into_iter()), 10.0, 11.0);
         near(x.deviation(y), 2.0, -2.0);

@@ -59,7 +59,8 @@ fn turn(a: &mut [DoubleDouble], u: &mut [DoubleDouble], size: usize, [p, q]: [us
     let tangent = if theta.hi < 0.0 { -tangent } else { tangent };
     let cosine = DoubleDouble::ONE / (tangent * tangent + DoubleDouble::ONE).sqrt();
     let sine = tangent * cosine;
-    if !cosine.hi.is_finite() || !sine.hi.is_finite() {
+    // Where the cosine is none, the sine is none either.
+    if !sine.hi.is_finite() {
         return false;
     }
     let rotate = |matrix: &mut [DoubleDouble], first: usize, second: usize| {

@@ -179,7 +179,7 @@ impl Format {
             return distance < hi.abs() * power_of_two(-54);
         }
         let half = 1 << (Format::F64.precision - self.precision - 1);
-        exponent_of(hi) - self.precision + 1 > self.quantum && hi.to_bits() & (2 * half - 1) != half
+        hi.abs() > self.min_normal() && hi.to_bits() & (2 * half - 1) != half
     }
 
     /// The neighbours of a value of this format: the next below and the next above.
@@ -247,6 +247,28 @@ pub fn scale(value: f64, exponent: i32) -> f64 {
 mod tests {
     use super::*;
     use crate::arithmetic::draws;
+
+    #[test]
+    fn types_have_the_formats_of_ieee_754() {
+        use DataType::{BF16, F16, F32, F64, I64};
+        let least = f64::from(f32::MIN_POSITIVE);
+        for (dtype, name, size, accumulator, min_normal, half_subnormal) in [
+            (F64, "F64", 8, F64, f64::MIN_POSITIVE, f64::from_bits(1)),
+            (F32, "F32", 4, F32, least, f64::from(f32::from_bits(1)) / 2.0),
+            (F16, "F16", 2, F32, 2f64.powi(-14), 2f64.powi(-25)),
+            (BF16, "BF16", 2, F32, least, 2f64.powi(-134)),
+        ] {
+            assert_eq!((dtype.name(), dtype.size(), dtype.accumulator()), (name, size, accumulator));
+            assert_eq!(format!("{dtype:>5}"), format!("{name:>5}"));
+            let format = dtype.format().expect("a floating-point type");
+            assert_eq!((format.min_normal(), format.half_subnormal()), (min_normal, half_subnormal));
+            let special = [0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY];
+            special.iter().for_each(|&x| assert_eq!(format.round(x).to_bits(), x.to_bits()));
+            // The payload of a NaN may go, it stays one.
+            assert!([f64::NAN, f64::from_bits(0x7ff0_0000_0000_0001)].iter().all(|&x| format.round(x).is_nan()));
+        }
+        assert_eq!((I64.name(), I64.size(), I64.format()), ("I64", 8, None));
+    }
 
     #[test]
     fn agrees_with_the_hardware_for_binary32() {

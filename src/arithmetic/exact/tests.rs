@@ -259,6 +259,20 @@ fn running_statistics_are_correctly_rounded() {
             let truth = Truth::rational(kept.plus(&factor.times(truth)));
             check_all(&exact, &truth, &(&row, old, alpha));
         }
+        // The weight of the old value: −0.25 and 1.5 are exact, 1 − 0.9 is not in binary64 but here.
+        let decay = random.pick(&[0.9, 0.0, 1.0, -0.25, 1.5]);
+        let rest = Fraction::integer(1).minus(&Fraction::of(decay));
+        let truth = Fraction::of(decay).times(&Fraction::of(old)).plus(&rest.times(&moments.mean));
+        check_all(&mix_of_old(old, &group.mean(), decay), &Truth::rational(truth), &(&row, old, decay));
+        // A rational number and a surd together.
+        let element = moments.output(0.0, 2.0, 0.3, 0.7);
+        let truth = Truth {
+            rational: kept.plus(&factor.times(&element.rational)),
+            factor: factor.times(&element.factor),
+            ..element
+        };
+        let exact = mix(old, &group.element(&scale, 2.0, Some(0.3), Some(0.7)), alpha, divisor);
+        check_all(&exact, &truth, &(&row, old, alpha));
         // A surd over a divisor, and a mean of one group with the scale of another.
         let truth = Truth { rational: kept, factor, square: moments.variance.clone() };
         let exact = mix(old, &scale.invstd(), alpha, divisor);
