@@ -264,6 +264,8 @@ mod tests {
             assert_eq!((format.min_normal(), format.half_subnormal()), (min_normal, half_subnormal));
             let special = [0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY];
             special.iter().for_each(|&x| assert_eq!(format.round(x).to_bits(), x.to_bits()));
+            let (below, above) = (format.neighbours(f64::INFINITY).0, format.neighbours(f64::NEG_INFINITY).1);
+            assert_eq!((below, above), (format.max_finite(), -format.max_finite()));
             // The payload of a NaN may go, it stays one.
             assert!([f64::NAN, f64::from_bits(0x7ff0_0000_0000_0001)].iter().all(|&x| format.round(x).is_nan()));
         }

@@ -142,6 +142,52 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn far_out_functions_are_at_their_limits() {
+        let at = |function: Function, x: f64| function.of_double_double(DoubleDouble::from(x));
+        for x in [38.0, 400.0, 1e5, f64::INFINITY] {
+            for function in [Function::Tanh, Function::Erf] {
+                assert_eq!(at(function, x), DoubleDouble::ONE, "{function:?}({x})");
+                assert_eq!(at(function, -x), -DoubleDouble::ONE, "{function:?}(-{x})");
+            }
+            assert_eq!(at(Function::Sigmoid, x).hi, 1.0);
+        }
+        for x in [-601.0, -650.0, -700.0, -705.0] {
+            let error = (at(Function::Sigmoid, x) - DoubleDouble::from(x).exp()).hi.abs();
+            assert!(error <= 2f64.powi(-85) * x.exp(), "{x}: {error:e}");
+        }
+    }
+
+    /// The largest slope over an interval is at its end nearest to 0, or at 0, or of the exponential at its right end.
+    #[test]
+    fn the_steepest_slope_is_that_of_an_end_or_of_the_middle() {
+        for function in EVERY {
+            for x in [-2.0, -0.5, 0.0, 0.25, 1.5] {
+                for error in [0.0, 0.125, 1.0] {
+                    let points = [x - error, x + error, 0.0].into_iter().filter(|p| (p - x).abs() <= error);
+                    let largest = points.map(|p| function.slope(p, function.of(p))).fold(0.0, f64::max);
+                    let steepest = function.steepest(x, error);
+                    assert!(steepest >= largest && steepest <= largest * (1.0 + 1e-11), "{function:?}({x} ± {error})");
+                }
+            }
+        }
+    }
+
+    /// (2/√π)²·π = 4, in twice the digits of binary64.
+    #[test]
+    fn the_slope_of_erf_has_both_its_parts() {
+        let slope: Truth = slope_of_erf();
+        let pi = DoubleDouble { hi: std::f64::consts::PI, lo: 1.224_646_799_147_353_2e-16 };
+        let off = slope.value * slope.value * pi - DoubleDouble::from(4.0);
+        assert!(off.hi.abs() < 1e-30, "{off:?}");
+    }
+
+    #[test]
+    fn a_sigmoid_is_granted_two_roundings_more() {
+        assert_eq!(EVERY.map(Function::granted), [2.0, 2.0, 2.0, 4.0]);
+    }
+
     const KNOWN: [(Function, f64, f64, f64); 24] = [
         (Function::Exp, -20.25, 1.6052280551856116e-09, -3.657643988865463e-26),
         (Function::Exp, -1.5, 0.22313016014842982, 1.0887723699042263e-17),
