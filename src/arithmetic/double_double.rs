@@ -7,8 +7,6 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::format::power_of_two;
-
 /// An unevaluated sum hi + lo; hi is the nearest binary64 to the sum. Where hi is NaN or infinite, it is what binary64
 /// makes of the operation, and lo is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -251,6 +249,7 @@ impl Div for DoubleDouble {
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::power_of_two;
     use super::*;
 
     fn parts(value: DoubleDouble) -> (f64, f64) {

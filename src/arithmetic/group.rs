@@ -131,7 +131,8 @@ mod tests {
     fn an_empty_group_may_stand_anywhere() {
         for (count, length) in [(0, 3), (3, 0)] {
             let group = Group::new(&[0.0; 2], Runs { start: 50, count, stride: 9, length });
-            assert!(group.is_empty() && group.len() == 0);
+            assert!(group.is_empty());
+            assert_eq!(group.len(), 0);
         }
         let none = Group::new(&[0.0; 2], Runs { start: 50, count: 0, stride: 9, length: 3 });
         assert_eq!(none.gather(&mut vec![1.0]), [0.0; 0]);
