@@ -122,3 +122,22 @@ macro_rules! real_float {
     };
 }
 real_float!(f32, f64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_by_sign_and_size() {
+        assert_eq!([3.0, -3.0].map(<f64 as Real>::abs), [3.0, 3.0]);
+        assert_eq!(<f64 as Real>::abs(0.0).to_bits(), 0.0_f64.to_bits());
+        assert_eq!([2.0, 1e-300, 0.0, -0.0, -1e-300, -2.0].map(step_of), [1.0, 1.0, 0.5, 0.5, 0.0, 0.0]);
+        assert!(step_of(f64::NAN).is_nan() && Real::step(f64::NAN).is_nan());
+        assert_eq!(Real::step(7.0_f32), 1.0);
+        assert_eq!([<f64 as Real>::max(1.0, 2.0), <f64 as Real>::max(2.0, 1.0)], [2.0, 2.0]);
+        assert!(<f64 as Real>::max(f64::NAN, 1.0).is_nan() && <f64 as Real>::max(1.0, f64::NAN).is_nan());
+        assert_eq!([1.0.where_larger(2.0, 10.0, 20.0), 2.0.where_larger(1.0, 10.0, 20.0)], [20.0, 10.0]);
+        assert_eq!(1.0.where_larger(1.0, 10.0, 20.0), 10.0);
+        assert_eq!(f64::NAN.where_larger(1.0, 10.0, 20.0), 10.0);
+    }
+}

@@ -65,6 +65,7 @@ fn the_methods_for_the_variance() {
     assert_eq!(squares(VarianceMethod::CutOff, &row), (4.0, 34.0));
     // v = 10⁻⁸ is cut off, v = 4·10⁻⁶ is not.
     assert_eq!(squares(VarianceMethod::CutOff, &[1.0 - 1e-4, 1.0 + 1e-4]), (1.0, 0.0));
+    assert_eq!(squares(VarianceMethod::CutOff, &[-7e-4, 7e-4]), (0.0, 0.0));
     let (_, kept) = squares(VarianceMethod::CutOff, &[-2e-3, 2e-3]);
     assert_eq!(kept, 8e-6);
     // In BF16 256 + 1 is 256.
@@ -91,9 +92,9 @@ fn one_pass_loses_the_variance_at_a_large_mean_and_is_never_negative() {
     });
     assert!(two_pass > 0.0 && (one_pass >= 2.0 * two_pass || one_pass == 0.0), "{one_pass}, in two passes {two_pass}");
     for offset in 0..200 {
-        let row = [1e4 + offset as f32, 1e4 + offset as f32 + 1e-3];
         let machine = machine::<f32>(program);
-        assert!(machine.variance(&machine.moments(Group::contiguous(&row), true), 0) >= 0.0);
+        let moments = machine.moments(Group::contiguous(&[1e3 + offset as f32 * 0.37; 7]), true);
+        assert!(machine.variance(&moments, 0) >= 0.0, "{offset}");
     }
     let machine = machine::<f32>(program);
     assert!(machine.variance(&machine.moments(Group::contiguous(&[f32::NAN, 1.0]), true), 0).is_nan());
@@ -109,6 +110,13 @@ fn choices_that_leave_the_formula_show_in_the_last_bit() {
     };
     assert_eq!(mean(false), 1.0);
     assert_eq!(mean(true), 1.0 - f32::EPSILON / 2.0);
+
+    let raw = machine::<f32>(Program { reciprocal: true, ..Program::default() });
+    assert_eq!(raw.variance(&raw.moments(Group::contiguous(&row), false), 0), 1.0 - f32::EPSILON / 2.0);
+
+    // A decay that is given is no rounded 1 − (1 − decay).
+    let kept = machine::<f32>(Program::default()).mix(1e9, 0.0, Factor::OfOld(1e-9));
+    assert_eq!(kept, 1e-9_f32 * 1e9);
 
     // The old value is lost in the difference: 1 − 10⁸ rounds to −10⁸.
     let mix =
@@ -143,6 +151,14 @@ fn forms_round_where_they_say() {
     assert_ne!(x - mean, 3.0);
     assert_eq!(rescaled(Form::FusedFolded, None), ((f64::from(LARGE) - 1.0) * 3.0 - f64::from(mean)) as f32);
     assert_eq!(rescaled(Form::Direct, Some(2.0)), 6.0);
+
+    // A scale that is off by half of itself is so in a quotient too.
+    let machine = machine::<f64>(Program { form: Form::Division, ..Program::default() });
+    let moments = machine.moments(Group::contiguous(&[-4.0, 4.0]), true);
+    let mut output = [f64::NAN];
+    let scaling = machine.scaling(&moments, &Scale { error: 0.5, ..Scale::inside_root(0.0) });
+    machine.rescale(&[4.0], &scaling, None, None, &mut output);
+    assert!((output[0] - 1.5).abs() < 1e-15, "{output:?}");
 }
 
 #[test]
