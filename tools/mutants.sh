@@ -62,8 +62,10 @@ lines() {
 # Tests what is chosen, all at first, and chooses what was missed.
 chosen=("${narrower[@]}")
 stage() {
-  local stage=$output/$1
-  mutants --output "$stage" "${chosen[@]}" "${@:2}"
+  local stage=$output/$1 status=0
+  mutants --output "$stage" "${chosen[@]}" "${@:2}" || status=$?
+  # 2: some were missed, 3: some never ended; else nothing was tested, as where the tests fail without a mutant.
+  [[ $status -eq 0 || $status -eq 2 || $status -eq 3 ]] || exit "$status"
   missed=$stage/mutants.out/missed.txt
   chosen=()
   while read -r mutant; do
