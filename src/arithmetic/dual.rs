@@ -135,9 +135,10 @@ mod tests {
     use super::super::{Majorant, format::power_of_two};
     use super::*;
 
+    /// A library's power is within two units in the last place; three roundings follow.
     fn near(actual: Dual<f64>, value: f64, derivative: f64) {
-        approx::assert_relative_eq!(actual.value, value, max_relative = 1e-14);
-        approx::assert_relative_eq!(actual.derivative, derivative, max_relative = 1e-14);
+        approx::assert_relative_eq!(actual.value, value, max_relative = 4.0 * f64::EPSILON);
+        approx::assert_relative_eq!(actual.derivative, derivative, max_relative = 4.0 * f64::EPSILON);
     }
 
     #[test]
@@ -162,9 +163,8 @@ mod tests {
         near(x.beside(y), 4.0, 3.0);
         near(x.step(), 1.0, 0.0);
         near(Dual::<f64>::constant(7.0), 7.0, 0.0);
-        // tanh′ = 1 − tanh²
-        let tanh = 4.0_f64.tanh();
-        near(x.function(Function::Tanh), tanh, 3.0 * (1.0 - tanh) * (1.0 + tanh));
+        near(Dual::new(0.0, 3.0).function(Function::Tanh), 0.0, 3.0);
+        near(Dual::new(0.0, 3.0).function(Function::Sigmoid), 0.5, 0.75);
         assert_eq!(Real::value(x), 4.0);
     }
 
