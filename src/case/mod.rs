@@ -229,7 +229,7 @@ impl Step {
     /// The elements of the floating-point tensors, each through `convert`.
     pub fn values<T>(&self, convert: impl Fn(f64) -> T) -> Tensors<Vec<T>> {
         let floats = self.tensors.iter().filter(|(name, _)| *name != COUNTER);
-        floats.map(|(name, tensor)| (name.clone(), tensor.to_f64().iter().map(|&x| convert(x)).collect())).collect()
+        floats.map(|(name, tensor)| (name.clone(), tensor.widened().iter().map(|&x| convert(x)).collect())).collect()
     }
 
     /// How the call is answered under `rule`.

@@ -166,10 +166,10 @@ impl Goldens {
                 Ok(list) => lists.extend(list.map(|list| folder.expectations(list))),
                 Err(why) => report.unreadable.push((folder.path.join(DEVIATIONS), why)),
             }
-            for (recording, cases) in folder.recordings {
+            for (recording, mut cases) in folder.recordings {
                 done += cases.len();
-                let picked = cases.into_iter().filter(|(recorded, _)| options.picks(&recorded.case));
-                let (recorded, paths): (Vec<RecordedCase>, Vec<PathBuf>) = picked.unzip();
+                cases.retain(|(recorded, _)| options.picks(&recorded.case));
+                let (recorded, paths): (Vec<RecordedCase>, Vec<PathBuf>) = cases.into_iter().unzip();
                 let (provenance, subject) = (recording.provenance, recording.subject.clone());
                 let file = GoldenFile { provenance, subject, cases: recorded };
                 let known = |verdict: &Verdict| Some(lists.iter().find_map(|list| list.entry(verdict))?.reason.clone());

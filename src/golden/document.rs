@@ -148,7 +148,7 @@ fn read_parts(bytes: &[u8]) -> Result<(Value, Vec<(String, Tensor)>), DocumentEr
 /// The text of a document's JSON, and its tensors, by their place in it. Each tensor has a name of its own.
 pub(super) fn read_text(bytes: &[u8]) -> Result<(String, Vec<(String, Tensor)>), DocumentError> {
     let (header, data) = split(bytes)?;
-    let Header { metadata, entries } = read_json(header).map_err(DocumentError::Header)?;
+    let Header { metadata, entries } = read_header(header).map_err(DocumentError::Header)?;
     let text = metadata.and_then(|mut metadata| match metadata.get_mut("normative")?.take() {
         Value::String(text) => Some(text),
         _ => None,
@@ -290,13 +290,16 @@ fn read_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| one_line(&error.to_string()))
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Header<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Header<'a>, D::Error> {
-        deserializer.deserialize_map(HeaderVisitor(PhantomData))
-    }
+/// Reads the text of a header into memory that is taken once: it has thousands of entries, each of some eighty bytes.
+fn read_header(text: &str) -> Result<Header<'_>, String> {
+    let header = Header { metadata: None, entries: Vec::with_capacity(text.len() / 80) };
+    let mut json = serde_json::Deserializer::from_str(text);
+    let header = json.deserialize_map(HeaderVisitor(header)).and_then(|header| json.end().map(|()| header));
+    header.map_err(|error| one_line(&error.to_string()))
 }
 
-struct HeaderVisitor<'a>(PhantomData<&'a str>);
+/// Fills the header that it holds.
+struct HeaderVisitor<'a>(Header<'a>);
 
 impl<'de: 'a, 'a> Visitor<'de> for HeaderVisitor<'a> {
     type Value = Header<'a>;
@@ -306,7 +309,7 @@ impl<'de: 'a, 'a> Visitor<'de> for HeaderVisitor<'a> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header<'a>, A::Error> {
-        let mut header = Header { metadata: None, entries: Vec::new() };
+        let mut header = self.0;
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
                 let Strict(metadata) = map.next_value()?;

@@ -143,8 +143,8 @@ impl GoldenFile {
         };
         let no_array = || elements(json, "cases").map(|_| Vec::new());
         let cases = cases.map_or_else(no_array, Ok).map_err(nowhere.wrap())?;
-        let mut names = HashSet::new();
-        let mut by_case = group_by_case(tensors)?;
+        let mut names = HashSet::with_capacity(cases.len());
+        let mut by_case = group_by_case(tensors, cases.len())?;
         let mut parts: Vec<(&RawValue, Parts)> = Vec::with_capacity(cases.len());
         for json in cases {
             let name = name_of(json)?;
@@ -162,6 +162,7 @@ impl GoldenFile {
             Ok((read_case(&value, &mut own)?, own))
         };
         let read: Vec<Result<(RecordedCase, Parts), GoldenError>> = parts.into_par_iter().map(read).collect();
+        file.cases.reserve(read.len());
         for recorded in read {
             let (recorded, own) = recorded?;
             by_case.insert(recorded.case.name.clone(), own);
@@ -200,9 +201,9 @@ impl GoldenFile {
 /// The tensors of a case by what stands between its name and theirs: `<step>/<side>/`.
 type Parts = BTreeMap<String, Tensors>;
 
-/// The tensors of each case.
-fn group_by_case(tensors: Vec<(String, Tensor)>) -> Result<HashMap<String, Parts>, GoldenError> {
-    let mut by_case: HashMap<String, Parts> = HashMap::new();
+/// The tensors of each case; there should be `cases` of them.
+fn group_by_case(tensors: Vec<(String, Tensor)>, cases: usize) -> Result<HashMap<String, Parts>, GoldenError> {
+    let mut by_case: HashMap<String, Parts> = HashMap::with_capacity(cases);
     for (mut name, tensor) in tensors {
         // The tensor's own name comes after the third slash.
         let (Some(case), Some((last, _))) = (name.find('/'), name.match_indices('/').nth(2)) else {
