@@ -112,6 +112,15 @@ fn the_worst_element_is_named() {
 }
 
 #[test]
+fn the_first_of_equals_is_the_worst() {
+    let step = ordinary();
+    let mut answer = right(&step);
+    [1, 4].into_iter().for_each(|index| set(&mut answer, "output", index, f64::NAN));
+    let worst = judged(&step, answer).worst.expect("a worst element");
+    assert_eq!((worst.tensor.as_str(), worst.index.as_slice()), ("output", &[0, 1][..]));
+}
+
+#[test]
 fn an_unstable_variance_is_told_from_a_wrong_formula() {
     let far = step(vec![4097.0, 1.0, 4098.0, 2.0, 4099.5, 4.0], &[]);
     let one_pass = bounds(&far, Law::ONE_PASS);
@@ -133,8 +142,45 @@ fn nan_and_infinity_are_no_numbers() {
         set(&mut answer, "running_var", 1, wrong);
         let judgement = judged(&step, answer);
         assert_eq!((judgement.outcome, judgement.ratio()), (Outcome::Fail, Some(f64::INFINITY)));
-        assert!(judgement.message.starts_with(&format!("running_var[1] is {wrong}, expected ")), "{judgement:?}");
+        let worst = judgement.worst.as_ref().expect("a worst element");
+        assert_eq!(judgement.message, format!("running_var[1] is {wrong}, expected {}", worst.expected));
     }
+}
+
+/// Where the true value is as near to the largest number as its bound is wide, an infinity is no failure; elsewhere it is.
+#[test]
+fn a_right_program_may_overflow_within_its_bound() {
+    let (name, index, largest) = ("output", 5, Format::F32.max_finite());
+    let Expected::Tensors { tensors, .. } = Expected::of(&ordinary()) else { panic!("refused") };
+    let normalized = tensors[name].value(index).hi.abs();
+    // A weight that takes this element to `reach`, to within a rounding of the weight.
+    let outcome = |reach: f64, within: bool| {
+        let weight = reach / normalized;
+        let step =
+            step(vec![1.0, -2.0, 3.0, 0.5, -0.75, 7.0], &[("weight", vec![1.0, weight]), ("bias", vec![0.0, 0.0])]);
+        let Expected::Tensors { tensors, .. } = Expected::of(&step) else { panic!("refused") };
+        let (truth, bounds) = (tensors[name].value(index).hi, bounds(&step, Law::GOOD[0]));
+        let bound = bounds.stored(Format::F32).of(bounds.errors(name)[index], truth);
+        assert!(truth.abs() < largest && (largest < truth.abs() + bound) == within, "{truth} ± {bound}");
+        let mut answer = right(&step);
+        set(&mut answer, name, index, f64::INFINITY.copysign(truth));
+        judged(&step, answer).outcome
+    };
+    let unit = Format::F32.unit_roundoff();
+    assert_eq!(outcome(largest * (1.0 - 2.0 * unit), true), Outcome::Pass);
+    assert_eq!(outcome(largest * 0.99, false), Outcome::Fail);
+}
+
+#[test]
+fn an_error_within_the_radius_of_the_truth_is_none() {
+    let step = ordinary();
+    let mut answer = right(&step);
+    shift(&mut answer, 3, 0.5);
+    let mut expected = Expected::of(&step);
+    let Expected::Tensors { tensors, .. } = &mut expected else { panic!("refused") };
+    tensors.values_mut().flat_map(|tensor| &mut tensor.values).for_each(|truth| truth.radius = 1.0);
+    let judgement = judge(&step, &expected, &Answer::Tensors(answer), &Declared::default());
+    assert_eq!((judgement.outcome, judgement.ratio()), (Outcome::Pass, Some(0.0)), "{judgement:?}");
 }
 
 #[test]
