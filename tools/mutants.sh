@@ -73,18 +73,18 @@ stage() {
   done < <(lines "$missed")
 }
 
+# Without optimization a change to what is inlined everywhere is built in seconds too.
+export CARGO_PROFILE_MUTANTS_OPT_LEVEL=0
 if [[ $part == arithmetic ]]; then
-  # Without optimization a change to what is inlined everywhere is built in a second too.
-  export CARGO_PROFILE_MUTANTS_OPT_LEVEL=0
   arithmetic_alone "$output/alone"
   alone=(--dir "$output/alone" --minimum-test-timeout 20 -C=--lib)
   slow=(squares_carry sums_of_many the_radius_holds)
   stage units "${alone[@]}" --cargo-test-arg=-- "${slow[@]/#/--cargo-test-arg=--skip=}"
   [[ ${#chosen[@]} -eq 0 ]] || stage slow "${alone[@]}"
-  unset CARGO_PROFILE_MUTANTS_OPT_LEVEL
 else
   stage units -C=--lib --cargo-test-arg=-- "${units[@]/#/--cargo-test-arg=}"
 fi
+unset CARGO_PROFILE_MUTANTS_OPT_LEVEL
 # With the unit tests again: cargo-mutants takes the deletions of fields along whatever is chosen.
 [[ ${#chosen[@]} -eq 0 ]] || stage all -C=--lib "${tests[@]/#/-C=--test=}"
 

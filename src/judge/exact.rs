@@ -181,3 +181,77 @@ fn from_input(plan: &Plan, tensors: &Tensors<Vec<f64>>, group: usize) -> Option<
     let usable = !elements.is_empty() && elements.iter().all(f64::is_finite);
     usable.then(|| ExactGroup::new(elements.iter(), plan.centred))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::arithmetic::Reference;
+    use crate::case::catalogue;
+
+    /// Whether the weight (or bias) `index` multiplies elements of one group alone.
+    fn is_alone(plan: &Plan, index: usize) -> bool {
+        let multiplies = |group: usize| {
+            let positions = plan.partition.positions(group);
+            positions.into_iter().any(|position| place(plan, position).1 == index)
+        };
+        (0..plan.partition.groups()).filter(|&group| multiplies(group)).count() == 1
+    }
+
+    /// Whether the oracle owes an answer whose value is a finite number.
+    fn is_owed(plan: &Plan, tensors: &Tensors<Vec<f64>>, name: &str, index: usize) -> bool {
+        let affine = &plan.affine;
+        let weighted = affine.one_plus && tensors.contains_key(affine.weight);
+        let reads = match plan.source {
+            Source::Input => true,
+            Source::Stored => plan.keeping.reads_as_stored(),
+            Source::Average | Source::Nothing => false,
+        };
+        let lost = if name == "running_var" { plan.keeping.degrees_of_freedom } else { 0 };
+        let enough = plan.partition.group_size() > usize::from(lost);
+        let averages = enough && plan.partition.outer == 1 && plan.keeping.average == Average::Exponential;
+        match name {
+            "output" | "grad_input" => reads && !weighted,
+            "running_mean" | "running_var" => averages || plan.update.is_none(),
+            _ if name.strip_prefix("grad_") == Some(affine.weight) => reads && is_alone(plan, index),
+            _ => name.strip_prefix("grad_") == Some(affine.bias),
+        }
+    }
+
+    /// In integers and in double-double arithmetic: within the radii, on small cases of the whole catalogue.
+    #[test]
+    fn the_oracle_answers_as_the_reference_does() {
+        let mut answered: BTreeMap<String, usize> = BTreeMap::new();
+        let small = |case: &&crate::case::Case| case.steps[0].tensors.values().all(|tensor| tensor.len() <= 24);
+        for case in catalogue::cases().iter().filter(small) {
+            let (step, rule) = (&case.steps[0], case.steps[0].operation.rule());
+            let Ok(plan) = step.plan(&rule) else { continue };
+            let values = step.values(|x| x);
+            let finite = plan.eps.is_finite() && values.values().flatten().all(|x| x.is_finite());
+            let mut outputs = step.operation.forward(&Reference, &plan, &values, &rule).tensors;
+            if step.gradients {
+                outputs.extend(step.operation.backward(&Reference, &plan, &values, &step.descriptions(), &rule));
+            }
+            let mut oracle = ExactAnswers::new(&plan, &values);
+            for (name, output) in outputs {
+                for (index, truth) in output.values.into_iter().enumerate() {
+                    let at = || format!("{}: {name}, element {index}", case.name);
+                    let Some(exact) = oracle.element(&name, index) else {
+                        let owed = finite && plan.standardizes && is_owed(&plan, &values, &name, index);
+                        assert!(!owed || !truth.is_finite(), "{}: no answer", at());
+                        continue;
+                    };
+                    assert!(plan.standardizes, "{}: answered, though no group is standardized", at());
+                    let (value, radius) = exact.double_double();
+                    let distance = (value - truth.value).abs().hi;
+                    let allowed = (radius + truth.radius).next_up();
+                    assert!(!truth.is_finite() || distance <= allowed, "{}: {value:?}, not {truth:?}", at());
+                    *answered.entry(name.clone()).or_default() += 1;
+                }
+            }
+        }
+        let names = ["output", "running_mean", "running_var", "grad_input", "grad_weight", "grad_bias"];
+        assert!(names.iter().all(|&name| answered.contains_key(name)), "{answered:?}");
+    }
+}
