@@ -88,7 +88,7 @@ def main():
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
 
     print(f"time of the reference / time of PyTorch {torch.__version__}, binary64")
-    print(f"{'operation':12} {'shape':18} {'pass':9}" + "".join(f"{f'{count} threads':>11}" for count in threads))
+    print(f"{'operation':12} {'shape':18} {'pass':9}" + "".join(f"{f'{count} thread' + 's' * (count > 1):>11}" for count in threads))
     rows = {}
     for count in threads:
         torch.set_num_threads(count)
