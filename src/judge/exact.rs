@@ -187,8 +187,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::arithmetic::Reference;
-    use crate::case::catalogue;
+    use crate::arithmetic::{DataType, Reference};
+    use crate::case::{Step, catalogue};
+    use crate::operation::Mode;
+    use crate::tensor::Tensor;
 
     /// Whether the weight (or bias) `index` multiplies elements of one group alone.
     fn is_alone(plan: &Plan, index: usize) -> bool {
@@ -253,5 +255,68 @@ mod tests {
         }
         let names = ["output", "running_mean", "running_var", "grad_input", "grad_weight", "grad_bias"];
         assert!(names.iter().all(|&name| answered.contains_key(name)), "{answered:?}");
+    }
+
+    /// The plan of a call in training, and its values.
+    fn planned(operation: &str, shape: &[usize], vectors: &[&str]) -> (Plan, Tensors<Vec<f64>>) {
+        let tensor = |shape: &[usize]| {
+            let count = shape.iter().product::<usize>();
+            Tensor::rounded(DataType::F64, shape, (0..count).map(|i| (i * i) as f64 - 1.5).collect())
+        };
+        let mut tensors = Tensors::from(["input", "grad_output.output"].map(|name| (name.to_owned(), tensor(shape))));
+        tensors.extend(vectors.iter().map(|&name| (name.to_owned(), tensor(&[3]))));
+        let step = Step::forward(serde_json::from_str(operation).unwrap(), tensors);
+        let step = Step { gradients: true, mode: Mode::Train, ..step };
+        let plan = step.plan(&step.operation.rule()).unwrap_or_else(|refused| panic!("{:?}", refused.refusal));
+        (plan, step.values(|x| x))
+    }
+
+    #[test]
+    fn what_is_not_finite_has_no_exact_gradient() {
+        let (plan, values) =
+            planned(r#"{"name": "layer_norm", "normalized_shape": [3], "eps": 1e-5}"#, &[1, 3], &["weight"]);
+        let answered = |values: &Tensors<Vec<f64>>, name: &str, index: usize| {
+            ExactAnswers::new(&plan, values).element(name, index).is_some()
+        };
+        assert!(
+            ["grad_input", "grad_weight"].iter().all(|name| answered(&values, name, 0) && answered(&values, name, 1))
+        );
+        for (name, which) in [("input", f64::NAN), ("grad_output.output", f64::INFINITY), ("weight", f64::NEG_INFINITY)]
+        {
+            let mut values = values.clone();
+            values.get_mut(name).expect("it is there")[1] = which;
+            assert!(!answered(&values, "grad_input", 0) && !answered(&values, "grad_input", 1), "{name}");
+            assert_eq!(answered(&values, "grad_weight", 1), name == "weight");
+        }
+    }
+
+    #[test]
+    fn stored_statistics_that_are_not_finite_have_no_exact_answer() {
+        let batch_norm = r#"{"name": "batch_norm", "spatial_dims": null, "eps": 1e-5, "momentum": 0.1}"#;
+        let (mut plan, values) = planned(batch_norm, &[2, 3], &["running_mean", "running_var"]);
+        plan.source = Source::Stored;
+        let answered = |values: &Tensors<Vec<f64>>| ExactAnswers::new(&plan, values).element("output", 2).is_some();
+        assert!(answered(&values));
+        for (name, which) in [("running_mean", f64::NAN), ("running_var", f64::INFINITY)] {
+            let mut values = values.clone();
+            values.get_mut(name).expect("it is there")[2] = which;
+            assert!(!answered(&values), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_running_mean_needs_a_weight_that_is_a_number() {
+        let batch_norm = r#"{"name": "batch_norm", "spatial_dims": null, "eps": 1e-5, "momentum": 0.1}"#;
+        let (mut plan, values) = planned(batch_norm, &[2, 3], &["running_mean", "running_var"]);
+        let mut answered = |factor: Factor| {
+            plan.update = Some(factor);
+            ExactAnswers::new(&plan, &values).element("running_mean", 0).is_some()
+        };
+        assert!([Factor::OfNew(2.0), Factor::OfOld(-1.0), Factor::Reciprocal(1)].into_iter().all(&mut answered));
+        for lost in
+            [Factor::OfNew(f64::NAN), Factor::OfOld(f64::INFINITY), Factor::Reciprocal(0), Factor::Reciprocal(-3)]
+        {
+            assert!(!answered(lost), "{lost:?}");
+        }
     }
 }

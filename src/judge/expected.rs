@@ -138,3 +138,21 @@ impl TrueTensor {
         self.values[index].value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arithmetic::exact::Exact;
+
+    #[test]
+    fn the_oracle_is_asked_where_the_radius_cannot_tell() {
+        let third = DoubleDouble::from(1.0) / DoubleDouble::from(3.0);
+        let mut sharp = Truth { value: third, radius: SHARP * 0.25 };
+        assert_eq!(decide(&mut sharp, Format::F32, || panic!("it was asked")), f64::from(1.0_f32 / 3.0));
+        let mut blunt = Truth { value: DoubleDouble::from(0.25), radius: SHARP * 0.5 };
+        assert_eq!(decide(&mut blunt, Format::F32, || Some(Exact::from_f64(0.25))), 0.25);
+        assert_eq!(blunt.radius, 0.0, "what the oracle says is sharper");
+        let mut unknown = Truth { value: DoubleDouble::from(2.0), radius: f64::INFINITY };
+        assert_eq!(decide(&mut unknown, Format::F32, || None), 2.0);
+    }
+}

@@ -301,6 +301,8 @@ fn bounds_are_those_of_who_asks() {
     let own = error(&Declared::default());
     assert!(error(&wide) < own * 1e-6, "what is declared later is not what was kept");
     assert_eq!(error(&Declared::default()), own);
+    let is_kept = |declared: &Declared| matches!(bounds.get(&step, &plan, law, declared), Cow::Borrowed(_));
+    assert!(is_kept(&Declared::default()) && !is_kept(&wide));
 }
 
 #[test]
