@@ -20,7 +20,7 @@ units=()
 name=$part
 case $part in
   judge) scope=("${judge[@]}") tests=(truth momentum properties) units=(judge::) ;;
-  running) scope=("${running[@]}") tests=(momentum statistics properties) units=(operation:: property::) ;;
+  running) scope=("${running[@]}") tests=(momentum statistics properties) units=(operation:: property:: judge::) ;;
   arithmetic) scope=("${arithmetic[@]}") tests=(truth momentum properties gradients) ;;
   property) scope=("${property[@]}") tests=(properties drawn statistics planted_bugs) units=(property::) ;;
   --diff)
