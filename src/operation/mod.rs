@@ -592,3 +592,6 @@ pub(crate) mod json_float {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,9 +178,10 @@ pub(super) fn averaged<A: Arithmetic>(
 /// The gradient by the elements `x` of a group that is normalized with running statistics which this batch has moved:
 ///
 /// ```text
-/// grad_input = (a − α·mean a − α·(x − μ)/σ·mean(a·y))/σ      y = (x − r_mean)/σ     σ² = r_var + eps
+/// grad_input = (a − α·Σa/n − α·(x − μ)/σ·Σ(a·y)/(n − d))/σ      y = (x − r_mean)/σ     σ² = r_var + eps
 /// ```
-/// with μ the batch's mean, since ∂r/∂s = α, and 1 where the first batch replaces r.
+/// with μ the batch's mean, since ∂r/∂s = α, and 1 where the first batch replaces r; r_var averages variances that are
+/// divided by n − d.
 pub(super) fn average_gradient<A: Arithmetic>(
     arithmetic: &A,
     plan: &Plan,
@@ -196,10 +197,12 @@ pub(super) fn average_gradient<A: Arithmetic>(
         Some(factor) => arithmetic.parameter(factor.of_new()).beside(a[0]),
         None => A::Real::constant(0.0),
     };
-    let count = A::Real::constant(x.len() as f64);
-    let mean = |terms: &mut dyn Iterator<Item = A::Real>| A::Real::sum(terms) / count;
-    let mean_a = mean(&mut a.iter().copied()) * of_new;
-    let along = mean(&mut a.iter().zip(y).map(|(&a, &y)| a * y)) * of_new;
+    let over = |terms: &mut dyn Iterator<Item = A::Real>, count: usize| {
+        A::Real::sum(terms) / A::Real::constant(count as f64) * of_new
+    };
+    let mean_a = over(&mut a.iter().copied(), x.len());
+    let unbiased = usize::from(plan.keeping.degrees_of_freedom_of(x.len()));
+    let along = over(&mut a.iter().zip(y).map(|(&a, &y)| a * y), x.len() - unbiased);
     let centre = arithmetic.mean(&arithmetic.moments(Group::contiguous(x), true));
     let inverse = arithmetic.inverse(scaling);
     let gradient = |(&x, &a): (&A::Input, &A::Real)| {
