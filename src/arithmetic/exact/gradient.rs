@@ -75,13 +75,13 @@ impl ExactGroup {
         Exact::surd((IBig::ZERO, 0), (numerator, exponent + scale.exponent), &scale.root, radicand.clone())
     }
 
-    /// The gradient g·w/σ by a value whose statistics are stored.
+    /// The gradient g·w/σ by a value whose statistics are stored, and so count as those of one value.
     ///
     /// # Panics
     /// Panics if a number is infinite or NaN.
     pub fn stored_gradient(&self, scale: &ExactScale, g: f64, w: f64) -> Exact {
         let (a, exponent) = product(&[g, w]);
-        Exact::surd((IBig::ZERO, 0), (a * self.count, exponent + scale.exponent), &scale.root, UBig::ONE)
+        Exact::surd((IBig::ZERO, 0), (a, exponent + scale.exponent), &scale.root, UBig::ONE)
     }
 
     /// Σ g·y over pairs of a value x and a gradient g: the gradient by the weight of this group.

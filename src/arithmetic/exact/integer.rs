@@ -82,3 +82,23 @@ fn reciprocal_root(radicand: &UBig, precision: usize) -> (UBig, usize) {
     // ⌊√(4^k/R)⌋ = ⌊√⌊4^k/R⌋⌋, since the square of an integer passes no integer between.
     (((UBig::ONE << (2 * shift)) / radicand).sqrt(), shift)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reciprocal_root_has_as_many_bits_as_asked_for() {
+        let large = [10, 11, 127, 128, 300, 2001].map(|power| UBig::ONE << power);
+        let radicands = (1..130_u32).map(UBig::from).chain(large.iter().flat_map(|r| [r - 1_u8, r.clone(), r + 1_u8]));
+        for radicand in radicands {
+            for precision in [1, 2, 10, 127, 300] {
+                let (root, shift) = reciprocal_root(&radicand, precision);
+                let power = UBig::ONE << (2 * shift);
+                assert!(root.sqr() * &radicand <= power && power < (&root + 1_u8).sqr() * &radicand, "{radicand}");
+                let least = UBig::ONE << (precision - 1);
+                assert!(least <= root && root <= least << 1, "{radicand} at {precision} bits: {root}");
+            }
+        }
+    }
+}
