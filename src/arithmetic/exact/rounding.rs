@@ -182,3 +182,61 @@ fn middle_above(below: f64, format: Format) -> (i64, i32) {
     let units = if units == 0 { 0 } else { units >> (quantum - exponent) };
     (2 * units + 1, quantum - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dashu_int::IBig;
+
+    use super::*;
+
+    /// Less than 2⁻⁴⁰⁰ above a tie whose lower neighbour is even: what a truncated root and a truncated sum leave of it is
+    /// the tie, or less.
+    #[test]
+    fn a_number_next_to_a_tie_is_decided_beyond_any_approximation() {
+        let root = Arc::new(Root::new(UBig::from(2_u8)));
+        let (reciprocal, shift) = root.reciprocal(400);
+        let (below, tie) = (1_u64 << 53, IBig::from((1_u64 << 54) + 2) << shift);
+        let one = (IBig::ONE << shift, -(shift as i32));
+        let short = IBig::from(reciprocal.as_ref().clone());
+        for (rational, irrational) in [(&tie - &short, one.0.clone()), (&tie + &short + 1, -one.0.clone())] {
+            for sign in [1, -1] {
+                let number = Exact::surd((&rational * sign, one.1), (&irrational * sign, one.1), &root, UBig::ONE);
+                assert_eq!(number.round(Format::F64), f64::from(sign) * (2 * below + 4) as f64);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_divisor_leaves_enough_bits() {
+        let divisor = (UBig::ONE << 61) - 1_u8;
+        assert_eq!(Exact::ratio(IBig::ONE, divisor.clone(), 0).round(Format::F64), power_of_two(-61));
+        let near = Exact::ratio((IBig::ONE << 61) - 2, divisor, 0);
+        assert_eq!(near.round(Format::F64), 1.0);
+        // 1 − 1/(2⁶¹ − 1) = 1 − 2⁻⁶¹ − 2⁻¹²² − …
+        let (value, radius) = near.double_double();
+        assert_eq!((value.hi, value.lo, radius), (1.0, -power_of_two(-61), power_of_two(-114)));
+    }
+
+    /// The lower half of a double-double is rounded towards zero where it would reach the middle between two numbers.
+    #[test]
+    fn a_double_double_has_the_nearest_number_for_its_first() {
+        let (odd, half, little) = (1.0_f64.next_up(), power_of_two(-53), power_of_two(-140));
+        for sign in [1.0, -1.0] {
+            for (side, lo) in [(1.0, half.next_down()), (-1.0, -half.next_down())] {
+                let row = [4.0 * odd, side * 4.0 * half, -side * 4.0 * little, 0.0].map(|x| sign * x);
+                let (value, radius) = super::super::ExactGroup::new(row, true).mean().double_double();
+                assert_eq!((value.hi, value.lo, radius), (sign * odd, sign * lo, power_of_two(-105)));
+            }
+        }
+    }
+
+    #[test]
+    fn magnitudes_of_every_length_round() {
+        // Just below the smallest subnormal, from 128 bits; just above its half, and the half itself.
+        assert_eq!(nearest(u128::MAX, -152, Format::F16), power_of_two(-24));
+        assert_eq!(nearest((1 << 127) + 1, -152, Format::F16), power_of_two(-24));
+        assert_eq!([nearest(1 << 127, -152, Format::F16), nearest(u128::MAX, -153, Format::F16)], [0.0, 0.0]);
+    }
+}
