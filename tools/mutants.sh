@@ -78,7 +78,7 @@ export CARGO_PROFILE_MUTANTS_OPT_LEVEL=0
 if [[ $part == arithmetic ]]; then
   arithmetic_alone "$output/alone"
   alone=(--dir "$output/alone" --minimum-test-timeout 20 -C=--lib)
-  slow=(squares_carry sums_of_many the_radius_holds)
+  slow=(squares_carry sums_of_many a_million)
   stage units "${alone[@]}" --cargo-test-arg=-- "${slow[@]/#/--cargo-test-arg=--skip=}"
   [[ ${#chosen[@]} -eq 0 ]] || stage slow "${alone[@]}"
 else

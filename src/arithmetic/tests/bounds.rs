@@ -109,7 +109,7 @@ mod majorant {
     }
 
     #[test]
-    fn sums_of_many() {
+    fn long_sums() {
         let terms =
             [A, ZERO, B, Majorant::given(7.0, 0.0), Majorant { error: 1.0, ..ZERO }, Majorant { size: 2.0, ..ZERO }];
         // Five that are not zero: γ₄ = ½/(1 − ½).
@@ -247,7 +247,7 @@ mod running_error {
     }
 
     #[test]
-    fn sums_of_many() {
+    fn long_sums() {
         let terms = [A, ZERO, B, Tracked { value: 7.0, error: 0.0, unit: 0.0 }, Tracked { error: 1.0, ..ZERO }];
         // γ₄ = ½/(1 − ½), of 3 + 2 + 7 and the errors.
         assert_is(Tracked::sum(terms.into_iter()), 8.0, 1.75 + (12.0 + 1.75), 0.125);
