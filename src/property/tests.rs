@@ -131,3 +131,49 @@ fn each_law_finds_its_bug_and_is_kept_without_it() {
     });
     assert_eq!(complaint, None);
 }
+
+/// Each law of a family is tried on all its cells, kept by the reference, and broken by those planted bugs that the page of
+/// the matrix names.
+fn assert_family(laws: &'static [Property]) {
+    let complaint = laws.par_iter().find_map_any(|law| {
+        let own: BTreeSet<String> =
+            cells().filter(|cell| cell.property.name == law.name).map(|cell| cell.name()).collect();
+        let mut pool = Pool::of(Box::new(Builtin::new("reference").expect("a builtin")));
+        let kept = check(&mut pool, 0, ROUNDS, &|name, _| own.contains(name));
+        let complaint =
+            (kept.len() != own.len()).then(|| format!("{}: {} of {} cells", law.name, kept.len(), own.len()));
+        let broken = || kept.iter().find(|(verdict, _)| verdict.outcome != Outcome::Pass);
+        let complaint =
+            complaint.or_else(|| broken().map(|(verdict, _)| format!("{}: {}", verdict.case, verdict.message)));
+        complaint.or_else(|| {
+            let (caught, expected) = (caught_by(law, 0, ROUNDS), bugs_of(law));
+            let differ: Vec<_> = caught.symmetric_difference(&expected).collect();
+            (!differ.is_empty()).then(|| format!("{}: {differ:?}", law.name))
+        })
+    });
+    assert_eq!(complaint, None);
+}
+
+/// The planted bugs that break a law, of docs/matrix.md.
+fn bugs_of(law: &Property) -> BTreeSet<&'static str> {
+    let rows =
+        include_str!("../../docs/matrix.md").lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
+    let named = format!("`{}`", law.name);
+    let breaking = rows.filter(|row| row.len() == 6 && row[3].split(", ").any(|name| name == named));
+    breaking.map(|row| row[1].trim_matches('`')).collect()
+}
+
+mod family {
+    use super::*;
+
+    macro_rules! families {
+        ($($family:ident),*) => {
+            $(#[test]
+            #[ignore = "a minute for all; tools/mutants.sh has them"]
+            fn $family() {
+                assert_family(super::super::$family::PROPERTIES);
+            })*
+        };
+    }
+    families!(symmetry, moments, norms, identity, layer, online, refusal, gradient, repeat, running, dialect);
+}

@@ -297,3 +297,6 @@ fn holm(findings: &mut [Found<'_>]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
