@@ -1,5 +1,7 @@
 //! Each law finds a bug that is planted, and none where none is.
 
+mod checking;
+
 use std::collections::BTreeSet;
 
 use rayon::prelude::*;

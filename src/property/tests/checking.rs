@@ -1,0 +1,211 @@
+//! What a check makes of the answers that it gets, whatever law they are about.
+
+use std::time::Duration;
+
+use super::*;
+use crate::case::Flag;
+use crate::case::{Answer, Hello, Request};
+use crate::conformance::{Shown, Verdict};
+use crate::operation::{Refusal, RefusalKind};
+use crate::subject::{Fault, Subject};
+use crate::tensor::{Tensor, Tensors};
+
+type Change = fn(&Request, Answer) -> Result<Answer, Fault>;
+
+/// The reference, whose answers are changed, on one operation in F32 and F64.
+struct Scripted {
+    hello: Hello,
+    reference: Builtin,
+    change: Change,
+}
+
+impl Subject for Scripted {
+    fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
+        let answer = self.reference.answer(request)?;
+        (self.change)(request, answer)
+    }
+}
+
+fn pool(operation: &str, change: Change) -> Pool<'static> {
+    let reference = Builtin::new("reference").expect("a builtin");
+    let mut hello = reference.hello().clone();
+    hello.operations.retain(|name| name == operation);
+    hello.dtypes.retain(|dtype| matches!(dtype, DataType::F32 | DataType::F64));
+    Pool::of(Box::new(Scripted { hello, reference, change }))
+}
+
+/// The verdict of one law on one operation in F32.
+fn found(law: &str, operation: &str, change: Change) -> (Verdict, Shown) {
+    let name = format!("property-{law}-{operation}-f32");
+    let mut found = check(&mut pool(operation, change), 0, ROUNDS, &|other, _| other == name);
+    assert_eq!(found.len(), 1, "{name}");
+    found.remove(0)
+}
+
+/// The output with its first element made anew.
+fn with_first(answer: Answer, change: impl Fn(f64) -> f64) -> Answer {
+    let Answer::Tensors(mut tensors) = answer else { return answer };
+    let output = &tensors["output"];
+    let values = output.to_f64().into_iter().enumerate().map(|(index, y)| if index == 0 { change(y) } else { y });
+    let changed = Tensor::rounded(output.dtype(), output.shape(), values.collect());
+    tensors.insert("output".to_owned(), changed);
+    Answer::Tensors(tensors)
+}
+
+#[test]
+fn what_is_claimed_and_selected_is_tried() {
+    let mut pool = pool("layer_norm", |_, answer| Ok(answer));
+    let found = check(&mut pool, 0, 1, &|_, flags| flags.contains(&Flag::BatchVariance));
+    let names: BTreeSet<&str> = found.iter().map(|(verdict, _)| verdict.case.as_str()).collect();
+    let own = |cell: &Cell| cell.operation == "layer_norm" && matches!(cell.dtype, DataType::F32 | DataType::F64);
+    let expected: BTreeSet<String> = cells()
+        .filter(own)
+        .filter(|cell| cell.property.flags.contains(&Flag::BatchVariance))
+        .map(|cell| cell.name())
+        .collect();
+    assert_eq!(names, expected.iter().map(String::as_str).collect());
+    assert!(names.contains("property-batch-size-layer_norm-f64"));
+    for (verdict, shown) in found {
+        assert_eq!((verdict.outcome, verdict.grade, verdict.message.as_str()), (Outcome::Pass, None, ""));
+        assert!(!shown.1.is_empty());
+    }
+}
+
+#[test]
+fn what_keeps_a_law_from_being_looked_at() {
+    let cases: [(Change, Outcome, &str); 6] = [
+        (|_, _| Ok(Answer::Unsupported("no".into())), Outcome::Fail, "then says that it cannot do it: no"),
+        (
+            |_, _| {
+                let refusal = Refusal::new(RefusalKind::Shape, "odd");
+                Ok(Answer::Refused { refusal, state: Tensors::new() })
+            },
+            Outcome::Fail,
+            "it refuses (shape) where it must answer: odd",
+        ),
+        (|_, _| Ok(Answer::Tensors(Tensors::new())), Outcome::Fail, "the wrong tensors"),
+        (|_, _| Err(Fault::Panicked("dear me".into())), Outcome::Crash, "it panicked: dear me"),
+        (
+            |_, _| Err(Fault::TimedOut { limit: Duration::from_secs(1), stderr: String::new() }),
+            Outcome::Timeout,
+            "no answer within 1s",
+        ),
+        (
+            |_, answer| Ok(with_first(answer, |_| f64::NAN)),
+            Outcome::Fail,
+            "element 0 of output is NaN; expected a finite",
+        ),
+    ];
+    for (change, outcome, message) in cases {
+        let (verdict, shown) = found("mean-zero", "layer_norm", change);
+        assert_eq!(verdict.outcome, outcome, "{}", verdict.message);
+        assert!(verdict.message.contains(message), "{}", verdict.message);
+        assert_eq!(verdict.ratio, (outcome == Outcome::Fail).then_some(f64::INFINITY));
+        assert!(verdict.step < shown.1.len());
+    }
+}
+
+/// Where a refusal may be right, the law says which is; where it must be one, no answer is asked for.
+#[test]
+fn right_refusals_are_no_trouble() {
+    let (verdict, shown) = found("boundary", "batch_norm", |_, answer| Ok(answer));
+    assert_eq!(verdict.outcome, Outcome::Pass, "{}", verdict.message);
+    assert!(shown.1.iter().any(|(_, answer)| matches!(answer, Ok(Answer::Refused { .. }))));
+    let refuses = |_: &Request, _| {
+        Ok(Answer::Refused { refusal: Refusal::new(RefusalKind::TooFewValues, "few"), state: Tensors::new() })
+    };
+    let (verdict, _) = found("boundary", "batch_norm", refuses);
+    assert_eq!(verdict.outcome, Outcome::Fail);
+    assert!(!verdict.message.contains("where it must answer"), "{}", verdict.message);
+}
+
+#[test]
+fn what_is_shown_are_the_calls_of_the_law() {
+    // Calls without state stand in one case, and the culprit is the call that the law names.
+    let (verdict, (case, asked)) = found("batch-size", "layer_norm", |request, answer| {
+        let alone = request.call.tensors["input"].shape()[0] == 1;
+        Ok(if alone { with_first(answer, |y| y + 1.0) } else { answer })
+    });
+    assert_eq!(verdict.outcome, Outcome::Fail);
+    assert_eq!((case.steps.len(), case.name.as_str()), (asked.len(), verdict.case.as_str()));
+    assert!(asked.len() > 1 && asked.iter().enumerate().all(|(step, (request, _))| request.step == step));
+    let culprit = &asked[verdict.step].0;
+    assert_eq!(culprit.call.tensors["input"].shape()[0], 1, "the call that is wrong");
+    // A chain with a state is shown alone, as it was asked.
+    let (verdict, (case, asked)) = found("evaluation-keeps", "batch_norm", |request, answer| {
+        let Answer::Tensors(mut tensors) = answer else { return Ok(answer) };
+        if request.call.mode == crate::operation::Mode::Eval
+            && let Some(mean) = tensors.get_mut("running_mean")
+        {
+            let values = mean.to_f64().into_iter().map(|mean| mean + 1.0).collect();
+            *mean = Tensor::rounded(mean.dtype(), mean.shape(), values);
+        }
+        Ok(Answer::Tensors(tensors))
+    });
+    assert_eq!(verdict.outcome, Outcome::Fail);
+    assert_eq!(case.steps.len(), asked.len());
+    assert!(asked.iter().enumerate().all(|(step, (request, _))| request.step == step));
+}
+
+#[test]
+fn a_planted_bug_is_named_by_the_call_that_shows_it() {
+    for name in ["eps_doubled", "unbiased_variance"] {
+        let bug = Bug::from_name(name).expect("a planted bug");
+        let mut pool = Pool::of(Box::new(Builtin::new(name).expect("a builtin")));
+        let found = check(&mut pool, 0, ROUNDS, &|name, _| name == "property-mean-square-layer_norm-f32");
+        let (verdict, shown) = &found[0];
+        assert_eq!(verdict.outcome, Outcome::Fail);
+        assert_eq!(verdict.nearest_bug.map(|bug| bug.name), Some(bug.name));
+        assert!(verdict.matches_bug && verdict.message.contains("expected v/(v + eps)"), "{}", verdict.message);
+        assert_eq!(verdict.grade, None);
+        assert!(verdict.step < shown.1.len());
+        assert_eq!(verdict.flags, Property::from_name("mean-square").expect("a property").flags);
+    }
+    // No planted bug makes one element so large.
+    let (verdict, _) = found("mean-zero", "layer_norm", |_, answer| Ok(with_first(answer, |y| y + 1e4)));
+    assert_eq!((verdict.outcome, verdict.matches_bug), (Outcome::Fail, false));
+}
+
+#[test]
+fn what_draws_choose_is_tried_once() {
+    let cell = cells().find(|cell| cell.name() == "property-mean-square-layer_norm-f32").expect("a cell");
+    let mut wrong = Pool::of(Box::new(Builtin::new("eps_doubled").expect("a builtin")));
+    let (verdict, shown) = check_drawn(&mut wrong, &cell, 0, &[0, 0, 0, 0, 1, 2, 3]).expect("a trial");
+    assert_eq!((verdict.outcome, shown.1.len()), (Outcome::Fail, 1));
+    let (verdict, _) = check_drawn(&mut pool("layer_norm", |_, answer| Ok(answer)), &cell, 0, &[0, 0, 0, 0, 1, 2, 3])
+        .expect("a trial");
+    assert_eq!(verdict.outcome, Outcome::Pass);
+}
+
+#[test]
+fn properties_are_found_by_their_names_and_those_of_their_verdicts() {
+    let property = |name: &str| Property::from_name(name).map(|property| property.name);
+    assert_eq!(property("samuelson"), Some("samuelson"));
+    assert_eq!(property("property-shift-seen-layer_norm-bf16"), Some("shift-seen"));
+    assert_eq!(property("property-shift-seen-instance_norm-bf16"), None);
+    assert_eq!(property("nonesuch"), None);
+    let shift = Property::from_name("shift").expect("a property");
+    assert_eq!(shift.case_name("layer_norm", DataType::F64), "property-shift-layer_norm-f64");
+}
+
+#[test]
+fn laws_are_of_the_operations_that_promise_them() {
+    let has = |law: &str, operation: &str| {
+        Property::from_name(law).expect("a property").operations().any(|name| name == operation)
+    };
+    for (law, of, not) in [
+        ("shift", &["layer_norm", "batch_norm", "instance_norm", "group_norm"][..], &["rms_norm", "weight_norm"][..]),
+        ("shift-seen", &["layer_norm", "batch_norm", "rms_norm"], &["instance_norm"]),
+        ("other-samples", &["layer_norm", "instance_norm"], &["batch_norm", "spectral_norm"]),
+        ("batch-size", &["layer_norm", "rms_norm"], &["batch_norm"]),
+        ("negation", &["layer_norm", "batch_norm"], &[]),
+        ("boundary", &["layer_norm", "spectral_norm"], &[]),
+    ] {
+        assert!(of.iter().all(|operation| has(law, operation)), "{law}");
+        assert!(!not.iter().any(|operation| has(law, operation)), "{law}");
+    }
+}
