@@ -131,7 +131,7 @@ mod majorant {
         assert_eq!(chosen(number(2.0, 0.5), number(1.0, 0.5)), number(10.0, 9.0));
         assert_eq!(chosen(number(1.0, 0.75), number(2.0, 0.5)), number(4.0, 7.0));
         assert_eq!(chosen(number(f64::NAN, 0.0), number(2.0, 0.0)).value, 10.0);
-        let apart = number(1.0, 0.0).where_larger(number(1.0, 0.5), number(4.0, 3.0), number(4.0, 1.0));
+        let apart = number(1.0, 0.0).where_larger(number(1.0, 0.5), number(4.0, 1.0), number(4.0, 3.0));
         assert_eq!(apart, number(4.0, 3.0));
 
         assert_eq!(number(2.0, 0.5).max(number(1.0, 0.25)), number(2.0, 0.5));
@@ -267,7 +267,7 @@ mod running_error {
         assert_eq!(chosen(number(2.0, 0.5), number(1.0, 0.5)), number(10.0, 9.0));
         assert_eq!(chosen(number(1.0, 0.75), number(2.0, 0.5)), number(4.0, 7.0));
         assert_eq!(chosen(number(f64::NAN, 0.0), number(2.0, 0.0)).value, 10.0);
-        let apart = number(1.0, 0.0).where_larger(number(1.0, 0.5), number(4.0, 3.0), number(4.0, 1.0));
+        let apart = number(1.0, 0.0).where_larger(number(1.0, 0.5), number(4.0, 1.0), number(4.0, 3.0));
         assert_eq!(apart, number(4.0, 3.0));
 
         assert_eq!(number(2.0, 0.5).max(number(1.0, 0.25)), number(2.0, 0.5));
