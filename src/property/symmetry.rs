@@ -162,7 +162,8 @@ fn shifts(promises: &Promises) -> [(bool, &'static str); 3] {
     ]
 }
 
-fn shifted(setting: &mut Setting, step: &Step, kind: usize) -> Step {
+/// The call with a constant added to everything (kind 0), to each channel (1), or to each sample (2).
+pub(super) fn shifted(setting: &mut Setting, step: &Step, kind: usize) -> Step {
     let limit = setting.limit();
     // In the units of the grid, and never 0.
     let unit = step.tensors["input"].to_f64().iter().fold(0.0_f64, |unit, &x| unit.max(lowest_bit(x)));
@@ -210,7 +211,7 @@ fn shift_seen(setting: &mut Setting) -> Option<Trial> {
 }
 
 /// The same call with the input times `factor`, and what goes with it.
-fn scaled(step: &Step, factor: f64) -> Option<Step> {
+pub(super) fn scaled(step: &Step, factor: f64) -> Option<Step> {
     Some(changed(&with_eps(step, factor * factor)?, "input", |_, x| x * factor))
 }
 
@@ -237,16 +238,7 @@ fn scale_bits(setting: &mut Setting) -> Option<Trial> {
 
 fn negation(setting: &mut Setting) -> Option<Trial> {
     let step = setting.step();
-    let mut other = changed(&step, "input", |_, x| -x);
-    // What is added goes with the sign; a style is content to adaptive instance norm, and a factor elsewhere.
-    let content = (setting.operation == "ada_instance_norm").then_some("style");
-    let added =
-        ["running_mean", "conv_bias", "beta", "shift", "bias", "reference", "block", "error_along", "error_mean"]
-            .into_iter()
-            .chain(content);
-    for name in added.filter(|name| step.tensors.contains_key(*name)) {
-        other = changed(&other, name, |_, x| -x);
-    }
+    let other = negated(&step);
     // A folded weight alone does not see the statistics.
     let sign = if of(setting.operation).sign == Sign::Odd { -1.0 } else { 1.0 };
     Some(Trial::of(vec![step, other], move |answers, finding| {
@@ -254,19 +246,58 @@ fn negation(setting: &mut Setting) -> Option<Trial> {
     }))
 }
 
+/// The call with the input negated, and what goes with its sign.
+pub(super) fn negated(step: &Step) -> Step {
+    let mut other = changed(step, "input", |_, x| -x);
+    // What is added goes with the sign; a style is content to adaptive instance norm, and a factor elsewhere.
+    let content = (step.operation.name() == "ada_instance_norm").then_some("style");
+    let added =
+        ["running_mean", "conv_bias", "beta", "shift", "bias", "reference", "block", "error_along", "error_mean"]
+            .into_iter()
+            .chain(content);
+    for name in added.filter(|name| step.tensors.contains_key(*name)) {
+        other = changed(&other, name, |_, x| -x);
+    }
+    other
+}
+
 fn permutation(setting: &mut Setting) -> Option<Trial> {
     let step = setting.step();
     let axis = setting.values.pick(of(setting.operation).permutes);
-    let shape = step.tensors["input"].shape().to_vec();
-    let (along, name) = match axis {
-        Axis::Samples => (0, "samples"),
-        Axis::Channels => (1, "channels"),
-        Axis::Positions => (2, "positions"),
-    };
+    let name = ["samples", "channels", "positions"][along(axis)];
+    let (other, sources) = reordered(setting, &step, axis);
+    let changed = format!("with the {name} in another order");
+    Some(Trial::of(vec![step, other], move |answers, finding| {
+        let (left, right) = (answers.call(0), answers.call(1));
+        let output = output_of(left.step);
+        let (balls, moved) = (left.balls(output), right.balls(output));
+        for (index, &source) in sources.iter().enumerate() {
+            let (one, other) = (balls[source], moved[index]);
+            finding.zero((1, 0), other - one, || {
+                let (was, is) = (one.value.hi, other.value.hi);
+                format!("{} is {was:e}, and where it comes to lie {is:e} {changed}", place(left, source))
+            });
+        }
+    }))
+}
+
+/// The number of an axis of (N, C, L…).
+fn along(axis: Axis) -> usize {
+    match axis {
+        Axis::Samples => 0,
+        Axis::Channels => 1,
+        Axis::Positions => 2,
+    }
+}
+
+/// The call with an axis in another order, and what belongs to it; for each position after it the one before.
+pub(super) fn reordered(setting: &mut Setting, step: &Step, axis: Axis) -> (Step, Vec<usize>) {
+    let along = along(axis);
+    let shape = step.tensors["input"].shape();
     let order = order(setting, &step.operation, along, shape[along]);
     let mut other = step.clone();
     other.tensors.insert("input".to_owned(), permuted(&step.tensors["input"], along, &order));
-    for (tensor, own) in parameters_along(&step, along) {
+    for (tensor, own) in parameters_along(step, along) {
         other.tensors.insert(tensor.to_owned(), permuted(&step.tensors[tensor], own, &order));
     }
     if let (Operation::SpectralNorm(_), true) = (&step.operation, along > 0) {
@@ -275,19 +306,7 @@ fn permutation(setting: &mut Setting) -> Option<Trial> {
         let columns = permuted(&columns, along, &order).to_f64().into_iter().collect();
         other.tensors.insert("v".to_owned(), Tensor::rounded(v.dtype(), v.shape(), columns));
     }
-    let changed = format!("with the {name} in another order");
-    Some(Trial::of(vec![step, other], move |answers, finding| {
-        let (left, right) = (answers.call(0), answers.call(1));
-        let output = output_of(left.step);
-        let (balls, moved) = (left.balls(output), right.balls(output));
-        for (index, &source) in sources(&shape, along, &order).iter().enumerate() {
-            let (one, other) = (balls[source], moved[index]);
-            finding.zero((1, 0), other - one, || {
-                let (was, is) = (one.value.hi, other.value.hi);
-                format!("{} is {was:e}, and where it comes to lie {is:e} {changed}", place(left, source))
-            });
-        }
-    }))
+    (other, sources(shape, along, &order))
 }
 
 /// A permutation; of channels one that keeps groups together.
@@ -350,7 +369,7 @@ fn sources(shape: &[usize], axis: usize, order: &[usize]) -> Vec<usize> {
 }
 
 /// The call, and the same with other values in every sample but the first.
-fn with_other_samples(setting: &mut Setting) -> [Step; 2] {
+pub(super) fn with_other_samples(setting: &mut Setting) -> [Step; 2] {
     let step = setting.step();
     let first = step.tensors["input"].len() / step.tensors["input"].shape()[0];
     let fresh = setting.grid(step.tensors["input"].len(), 1.0);
