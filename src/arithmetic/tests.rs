@@ -2,6 +2,7 @@
 
 mod bounds;
 mod laws;
+mod reference;
 
 use super::*;
 

@@ -1,0 +1,118 @@
+//! The reference where it takes a short way, and where IEEE arithmetic answers instead of it.
+
+use super::super::format::power_of_two;
+use super::super::reference::{Line, Shift};
+use super::super::*;
+use super::{EPS, ROW};
+
+fn scaling(mean: f64, variance: f64) -> ReferenceScaling {
+    Reference.scaling(&Reference.stored(mean, variance), &Scale::inside_root(0.0))
+}
+
+fn of_row(row: &[f64], eps: f64, centred: bool) -> ReferenceScaling {
+    Reference.scaling(&Reference.moments(Group::contiguous(row), centred), &Scale::inside_root(eps))
+}
+
+fn element(scaling: &ReferenceScaling, x: f64) -> f64 {
+    let mut output = [Truth::exact(0.0)];
+    Reference.rescale(&[x], scaling, None, None, &mut output);
+    assert_eq!(output[0].radius, 0.0);
+    output[0].value.hi
+}
+
+#[test]
+fn a_line_subtracts_what_it_must() {
+    let shift = |scaling: ReferenceScaling, centred| scaling.line(centred).map(|line: Line| line.shift);
+    let row = ROW;
+    let line = of_row(&row, EPS, true).line(true).expect("an ordinary row");
+    assert_eq!((line.shift, line.pivot, line.delta.hi), (Shift::Once, 4.0, 0.0));
+    assert_eq!(line.inverse.hi, 0.25);
+    let third = of_row(&[0.1, 0.2, 0.4], 1.0, true).line(true).expect("an ordinary row");
+    let mean = Reference.mean(&Reference.moments(Group::contiguous(&[0.1, 0.2, 0.4]), true));
+    assert_eq!((third.pivot, third.delta.hi, third.delta.lo), (mean.value.hi, mean.value.lo, 0.0));
+    assert_eq!(shift(of_row(&row, EPS, false), false), Some(Shift::None));
+    // |μ|/σ up to 2²⁴ leaves the lower half of the mean small.
+    for (mean, variance, expected) in [
+        (power_of_two(24), 1.0, Shift::Once),
+        (power_of_two(24) + 2.0, 1.0, Shift::Twice),
+        (-power_of_two(25), 4.0, Shift::Once),
+        (-power_of_two(25) - 4.0, 4.0, Shift::Twice),
+        (9e199, 1.0, Shift::Twice),
+    ] {
+        assert_eq!(shift(scaling(mean, variance), true), Some(expected), "{mean}");
+    }
+}
+
+#[test]
+fn there_is_no_line_where_radii_or_powers_of_two_matter() {
+    let none = |scaling: ReferenceScaling| scaling.line(true).is_none() && scaling.line(false).is_none();
+    assert!(none(scaling(f64::NAN, 1.0)) && none(scaling(f64::INFINITY, 1.0)) && none(scaling(1.0, f64::INFINITY)));
+    assert!(none(of_row(&[1e200, 2e200, -3e200], 1e-5, true)));
+    assert!(none(of_row(&[1.0, 2.0], 1e200, true)));
+    assert!(none(scaling(1e200, 1.0)) && none(scaling(-1e200, 1.0)));
+    assert!(none(scaling(0.0, 1e-220)) && none(scaling(0.0, 1e220)));
+    assert!(!none(scaling(0.0, 1e-180)) && !none(scaling(0.0, 1e180)));
+    let averaged = |variance, relative| {
+        let variance = Truth { value: DoubleDouble::from(variance), radius: relative * variance };
+        Reference.scaling(&Reference.averaged(Truth::exact(1.0), variance), &Scale::inside_root(0.0))
+    };
+    // The root halves a relative radius.
+    for variance in [power_of_two(-80), 4.0, power_of_two(80)] {
+        assert!(none(averaged(variance, power_of_two(-72))) && !none(averaged(variance, power_of_two(-75))));
+    }
+}
+
+#[test]
+fn statistics_that_are_given_are_exact() {
+    let stored = Reference.stored(0.1, 0.3);
+    assert_eq!((Reference.mean(&stored), Reference.variance(&stored, 1)), (Truth::exact(0.1), Truth::exact(0.3)));
+    let mean = Truth { value: DoubleDouble { hi: 1.0, lo: power_of_two(-60) }, radius: 1e-25 };
+    let variance = Truth { value: DoubleDouble { hi: 4.0, lo: power_of_two(-60) }, radius: 1e-24 };
+    let averaged = Reference.averaged(mean, variance);
+    assert_eq!(Reference.variance(&averaged, 1), variance);
+    let back = Reference.mean(&averaged);
+    assert_eq!(back.value, mean.value);
+    // The subtraction of 1 and its addition are two roundings.
+    assert!(back.radius >= mean.radius && back.radius <= mean.radius + 4.0 * DoubleDouble::ERROR);
+    let row = [0.1, 0.2, 0.4];
+    let of_row = Reference.mean(&Reference.moments(Group::contiguous(&row), true));
+    let exact = exact::ExactGroup::new(row, true).mean().double_double();
+    assert!((of_row.value - exact.0).abs().hi <= of_row.radius + exact.1 && of_row.radius < 1e-25);
+    let quarters = Reference.mean(&Reference.moments(Group::contiguous(&[0.25; 5]), true));
+    assert_eq!(quarters, Truth::exact(0.25));
+}
+
+/// What a NaN or an infinity makes of the definition, no radius about it.
+#[test]
+fn ieee_arithmetic_answers_what_is_not_finite() {
+    assert_eq!(element(&scaling(f64::INFINITY, 4.0), 0.0), f64::NEG_INFINITY);
+    assert_eq!(element(&scaling(1.0, f64::INFINITY), 5.0), 0.0);
+    assert!(element(&scaling(1.0, f64::NAN), 5.0).is_nan() && element(&scaling(f64::NAN, 1.0), 5.0).is_nan());
+    assert_eq!(element(&scaling(1.0, 4.0), f64::INFINITY), f64::INFINITY);
+    assert!(element(&of_row(&[1.0, f64::INFINITY], 1.0, true), 1.0).is_nan());
+    assert_eq!(element(&of_row(&[1.0, f64::INFINITY], 1.0, false), 1.0), 0.0);
+    let scale = |eps| Scale { error: 0.5, ..Scale::inside_root(eps) };
+    let inverse = |moments: &ReferenceMoments, scale: &Scale| Reference.inverse(&Reference.scaling(moments, scale));
+    assert_eq!(inverse(&Reference.stored(f64::INFINITY, 4.0), &scale(0.0)), Truth::exact(0.75));
+    assert_eq!(inverse(&Reference.stored(1.0, 4.0), &scale(f64::INFINITY)), Truth::exact(0.0));
+    assert!(inverse(&Reference.stored(1.0, 4.0), &scale(f64::NAN)).value.hi.is_nan());
+    // A variance of 0 and no eps; one that is negative.
+    assert_eq!(inverse(&Reference.stored(1.0, 0.0), &scale(0.0)), Truth::exact(f64::INFINITY));
+    assert!(inverse(&Reference.stored(1.0, -4.0), &scale(1.0)).value.hi.is_nan());
+    for place in [EpsPlace::OutsideRoot, EpsPlace::LowerLimit] {
+        let scale = Scale { eps_place: place, ..scale(1.0) };
+        let expected = if place == EpsPlace::OutsideRoot { 0.5 } else { 0.75 };
+        assert_eq!(inverse(&Reference.stored(f64::INFINITY, 4.0), &scale), Truth::exact(expected));
+    }
+}
+
+/// A mean of squares of which the truth cannot say whether it is 0.
+#[test]
+fn what_cannot_be_decided_has_an_infinite_radius() {
+    let unknown = Truth { value: DoubleDouble::ZERO, radius: 1e-30 };
+    let scaled = |eps| Reference.scaling(&Reference.averaged(Truth::exact(1.0), unknown), &Scale::inside_root(eps));
+    assert_eq!(Reference.inverse(&scaled(0.0)).radius, f64::INFINITY);
+    assert!(Reference.inverse(&scaled(1.0)).radius < 1e-29);
+    assert!(Reference.inverse(&scaled(-1.0)).value.hi.is_nan());
+    assert_eq!(Reference.inverse(&scaled(-1.0)).radius, 0.0);
+}
