@@ -110,8 +110,15 @@ mod majorant {
 
     #[test]
     fn long_sums() {
-        let terms =
-            [A, ZERO, B, Majorant::given(7.0, 0.0), Majorant { error: 1.0, ..ZERO }, Majorant { size: 2.0, ..ZERO }];
+        let terms = [
+            A,
+            ZERO,
+            ZERO,
+            B,
+            Majorant::given(7.0, 0.0),
+            Majorant { error: 1.0, ..ZERO },
+            Majorant { size: 2.0, ..ZERO },
+        ];
         // Five that are not zero: γ₄ = ½/(1 − ½).
         assert_is(Majorant::sum(terms.into_iter()), 8.0, 18.0, 1.75 + (18.0 + 1.75), 0.125);
         assert_is(Majorant::sum([A].into_iter()), 3.0, 5.0, 0.5, 0.0625);
