@@ -1,6 +1,6 @@
 //! The reference where it takes a short way, and where IEEE arithmetic answers instead of it.
 
-use super::super::format::power_of_two;
+use super::super::format::{exponent_of, power_of_two};
 use super::super::reference::{Line, Shift};
 use super::super::*;
 use super::{EPS, ROW};
@@ -115,4 +115,49 @@ fn what_cannot_be_decided_has_an_infinite_radius() {
     assert!(Reference.inverse(&scaled(1.0)).radius < 1e-29);
     assert!(Reference.inverse(&scaled(-1.0)).value.hi.is_nan());
     assert_eq!(Reference.inverse(&scaled(-1.0)).radius, 0.0);
+}
+
+/// 1/σ where variance and eps are as far apart as binary64 lets them be, in each place of eps, by the exact oracle.
+#[test]
+fn variance_and_eps_of_any_size() {
+    use exact::ExactGroup;
+    // Of a variance that underflows beside eps² the root has no bound.
+    let near = |exponent: i32, eps: f64| eps == 0.0 || (exponent - exponent_of(eps)).abs() < 500;
+    let inverse = |group: &ExactGroup, eps| group.scale(eps).map(|scale| scale.invstd().double_double());
+    for exponent in [-1070, -700, -500, -310, -290, -150, 0, 150, 290, 310, 500, 700, 1000] {
+        let unit = power_of_two(exponent);
+        // v = 4^exponent, 2/3 of it, and 0.
+        for row in [vec![-unit, unit], vec![0.0, unit, -unit], vec![unit; 3]] {
+            let moments = Reference.moments(Group::contiguous(&row), true);
+            let group = ExactGroup::new(row.iter().copied(), true);
+            for eps in [0.0, power_of_two(-1074), 1e-300, 1e-200, 1e-100, 1e-5, 1.0, 1e100, 1e200, 1e300] {
+                for eps_place in [EpsPlace::InsideRoot, EpsPlace::OutsideRoot, EpsPlace::LowerLimit] {
+                    let own = ExactGroup::new(row.iter().copied(), true).variance(0);
+                    let expected = match eps_place {
+                        EpsPlace::InsideRoot => inverse(&group, eps),
+                        EpsPlace::LowerLimit if own.compare(eps).is_gt() => inverse(&group, 0.0),
+                        EpsPlace::LowerLimit => inverse(&ExactGroup::stored(0.0, eps), 0.0),
+                        // √v is a number of binary64.
+                        EpsPlace::OutsideRoot if row.len() == 2 && near(exponent, eps) => {
+                            let value = DoubleDouble::ONE / DoubleDouble::sum(unit, eps);
+                            Some((value, 2.0 * DoubleDouble::ERROR * value.hi))
+                        }
+                        EpsPlace::OutsideRoot => continue,
+                    };
+                    let scale = Scale { eps_place, ..Scale::inside_root(eps) };
+                    let actual = Reference.inverse(&Reference.scaling(&moments, &scale));
+                    let text = format!("2^{exponent}, {} values, eps {eps:e} {eps_place:?}: {actual:?}", row.len());
+                    let Some((value, radius)) = expected else {
+                        assert_eq!(actual, Truth::exact(f64::INFINITY), "{text}");
+                        continue;
+                    };
+                    if !(1e-290..1e290).contains(&value.hi) {
+                        continue;
+                    }
+                    assert!((actual.value - value).abs().hi <= actual.radius + radius, "{text}, expected {value:?}");
+                    assert!(actual.radius <= power_of_two(-70) * value.hi, "{text}");
+                }
+            }
+        }
+    }
 }
