@@ -8,6 +8,9 @@ use crate::case::random;
 use crate::case::values::Values;
 use crate::tensor::Tensor;
 
+/// An operation, its rule, and which of its steps are meant.
+type Asked = (&'static str, Rule, fn(&Step) -> bool);
+
 /// Random steps of the family that ask for gradients and fit.
 fn steps(name: &str, count: u64, fits: fn(&Step) -> bool) -> impl Iterator<Item = Step> {
     (0..count).map(move |seed| {
@@ -61,7 +64,7 @@ fn gradients_are_those_of_the_forward_pass() {
     let trains = |step: &Step| step.mode == Mode::Train && step.plan(&Rule::default()).unwrap().update.is_some();
     let all = |_: &Step| true;
     let evaluates = |step: &Step| step.mode == Mode::Eval;
-    let cases: [(&str, Rule, fn(&Step) -> bool); 7] = [
+    let cases: [Asked; 7] = [
         ("batch_norm", Rule::default(), trains),
         ("batch_norm", Rule::default(), evaluates),
         ("batch_norm", updated, trains),
