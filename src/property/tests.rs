@@ -172,7 +172,7 @@ mod family {
     macro_rules! families {
         ($($family:ident),*) => {
             $(#[test]
-            #[ignore = "a minute for all; tools/mutants.sh has them"]
+            #[ignore = "a minute for all; .ci/run compares the page, tools/mutants.sh has these"]
             fn $family() {
                 assert_family(super::super::$family::PROPERTIES);
             })*
