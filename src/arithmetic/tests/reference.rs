@@ -3,6 +3,7 @@
 use super::super::format::{exponent_of, power_of_two};
 use super::super::reference::{Line, Shift};
 use super::super::*;
+use super::bounds::assert_near;
 use super::{EPS, ROW};
 
 fn scaling(mean: f64, variance: f64) -> ReferenceScaling {
@@ -160,4 +161,63 @@ fn variance_and_eps_of_any_size() {
             }
         }
     }
+}
+
+/// The radii of the lemma: 2⁻⁹⁰ and 8·2⁻¹⁰⁴ of Q for one block, and 0.1 percent for what the radius itself loses.
+#[test]
+fn radii_are_those_of_the_lemma() {
+    let relative = (power_of_two(-90) + 8.0 * power_of_two(-104)) * 1.001;
+    // Q = 120 of four values.
+    let raw = Reference.moments(Group::contiguous(&ROW), false);
+    assert_near(Reference.variance(&raw, 0).radius, relative * 30.0);
+    let centred = Reference.moments(Group::contiguous(&ROW), true);
+    let (mean, variance) = (Reference.mean(&centred), Reference.variance(&centred, 0));
+    // √(Q/n) with the pivot 4, and the rounding of the sum of pivot and δ.
+    assert!((relative * 14_f64.sqrt()..1.001 * relative * 14_f64.sqrt()).contains(&mean.radius), "{mean:?}");
+    assert!((relative * 14.0..1.001 * relative * 14.0).contains(&variance.radius), "{variance:?}");
+    assert_eq!(Reference.variance(&Reference.moments(Group::contiguous(&[0.0; 3]), false), 0), Truth::exact(0.0));
+    let unbiased = Reference.variance(&centred, 1);
+    let (value, radius) = exact::ExactGroup::new(ROW, true).variance(1).double_double();
+    assert!((unbiased.value - value).abs().hi <= unbiased.radius + radius && unbiased.radius > variance.radius);
+    // 0·∞
+    assert!(Reference.variance(&Reference.moments(Group::contiguous(&[3.0]), true), 1).value.hi.is_nan());
+    let special = Reference.moments(Group::contiguous(&[1.0, f64::INFINITY, 2.0]), false);
+    assert_eq!(Reference.variance(&special, 1), Truth::exact(f64::INFINITY));
+}
+
+#[test]
+fn what_needs_no_rounding_has_none() {
+    let scaling = scaling(0.1, 4.0);
+    let inverse = Truth::exact(1.0) / Truth::exact(4.0).sqrt();
+    assert_eq!(Reference.inverse(&scaling), inverse);
+    let mut output = [Truth::exact(0.0)];
+    Reference.rescale(&[0.3], &scaling, None, None, &mut output);
+    let difference = Truth { value: DoubleDouble::sum(0.3, -0.1), radius: 0.0 };
+    assert_eq!(output[0], difference * inverse);
+    Reference.rescale(&[0.3], &scaling, Some(Parameter::One(1.0)), Some(Parameter::One(0.0)), &mut output);
+    assert_eq!(output[0], difference * inverse);
+    // A group of equal values has them for its mean, and no variance, whatever the sum of them is.
+    for value in [0.1, 0.3, 1.0 / 3.0, 1e-5, -123_456.7, 1e200, -1e-200, f64::MAX, 5e-324] {
+        for count in 1..40 {
+            let moments = Reference.moments(Group::contiguous(&vec![value; count]), true);
+            assert_eq!(Reference.mean(&moments), Truth::exact(value));
+            assert_eq!(Reference.variance(&moments, 0), Truth::exact(0.0));
+        }
+    }
+    assert!(of_row(&[0.1; 7], 1.0, true).line(true).is_some());
+}
+
+/// (x − μ)·(1/σ)·w + b where 1/σ is infinite.
+#[test]
+fn a_sigma_of_zero_is_divided_by_as_ieee_arithmetic_does() {
+    let scaling = scaling(1.0, 0.0);
+    let z = |x, weight: Option<f64>, bias: Option<f64>| {
+        let mut output = [Truth::exact(0.0)];
+        Reference.rescale(&[x], &scaling, weight.map(Parameter::One), bias.map(Parameter::One), &mut output);
+        output[0].value.hi
+    };
+    assert!(z(1.0, None, None).is_nan());
+    assert_eq!([z(5.0, None, None), z(-5.0, None, None)], [f64::INFINITY, f64::NEG_INFINITY]);
+    assert_eq!([z(5.0, Some(-1.0), None), z(5.0, None, Some(3.0))], [f64::NEG_INFINITY, f64::INFINITY]);
+    assert!(z(5.0, Some(0.0), None).is_nan() && z(5.0, None, Some(f64::NEG_INFINITY)).is_nan());
 }
