@@ -219,3 +219,126 @@ fn averages_that_evaluation_reads_as_they_are() {
     assert!(reads(Average::Exponential) && reads(Average::Debiased) && reads(Average::FirstReplaces));
     assert!(!reads(Average::DebiasedWhenRead) && !reads(Average::Unnormalized));
 }
+
+/// Channels of 1, 3, 5, 7 (mean 4, variance 5) and 0, 0, 4, 4 (mean 2, variance 4), after three batches.
+fn kept(mode: Mode, average: Average) -> (Step, Rule) {
+    let mut step = batch_norm(mode, &[2, 2, 2], Some(0.75));
+    let vector = |values: &[f64]| Tensor::rounded(DataType::F64, &[values.len()], values.to_vec());
+    for (name, values) in [
+        ("running_mean", &[8.0, -2.0][..]),
+        ("running_var", &[2.0, 10.0]),
+        ("hidden_mean", &[4.0, 1.0]),
+        ("hidden_var", &[16.0, 3.0]),
+        ("scale_factor", &[1.5]),
+    ] {
+        step.tensors.insert(name.to_owned(), vector(values));
+    }
+    step.tensors.insert(
+        "input".to_owned(),
+        Tensor::rounded(DataType::F64, &[2, 2, 2], vec![1.0, 3.0, 0.0, 0.0, 5.0, 7.0, 4.0, 4.0]),
+    );
+    let rule = Rule { average, momentum: MomentumSense::OfOld, running_biased: true, ..Rule::default() };
+    (step, rule)
+}
+
+fn outputs(step: &Step, rule: &Rule) -> Tensors<Vec<f64>> {
+    let plan = step.plan(rule).unwrap();
+    let outputs = step.operation.forward(&Plain::<f64>::new(), &plan, &step.values(|x| x), rule);
+    outputs.tensors.into_iter().map(|(name, output)| (name, output.values)).collect()
+}
+
+#[test]
+fn how_running_statistics_move() {
+    // 1 − ¾⁴, with which t = 4 batches are debiased.
+    let gathered = 0.68359375;
+    let exponential = [vec![7.0, -1.0], vec![2.75, 8.5]];
+    let hidden = [vec![4.0, 1.25], vec![13.25, 3.25]];
+    let over =
+        |values: &[Vec<f64>; 2]| values.clone().map(|values| values.iter().map(|x| x * (1.0 / gathered)).collect());
+    for (average, [mean, variance], [hidden_mean, hidden_var], scale_factor) in [
+        (Average::Exponential, exponential.clone(), [vec![4.0, 1.0], vec![16.0, 3.0]], 1.5),
+        (Average::DebiasedWhenRead, exponential.clone(), [vec![4.0, 1.0], vec![16.0, 3.0]], 1.5),
+        (Average::FirstReplaces, exponential, [vec![4.0, 1.0], vec![16.0, 3.0]], 1.5),
+        (Average::Debiased, over(&hidden), hidden, 1.5),
+        (Average::Unnormalized, [vec![10.0, 0.5], vec![6.5, 11.5]], [vec![4.0, 1.0], vec![16.0, 3.0]], 2.125),
+    ] {
+        let (step, rule) = kept(Mode::Train, average);
+        let moved = outputs(&step, &rule);
+        assert_eq!([&moved["running_mean"], &moved["running_var"]], [&mean, &variance], "{average:?}");
+        assert_eq!([&moved["hidden_mean"], &moved["hidden_var"]], [&hidden_mean, &hidden_var], "{average:?}");
+        assert_eq!(moved["scale_factor"], [scale_factor], "{average:?}");
+    }
+    let (mut step, rule) = kept(Mode::Train, Average::FirstReplaces);
+    step.tensors.insert("num_batches_tracked".to_owned(), Tensor::counter(0));
+    assert_eq!(outputs(&step, &rule)["running_mean"], [4.0, 2.0]);
+    assert_eq!(outputs(&step, &rule)["running_var"], [5.0, 4.0]);
+    // A debiased average that takes a batch more for gathered: 1 − ¾⁵.
+    let (step, rule) = kept(Mode::Train, Average::Debiased);
+    let late = outputs(&step, &Rule { debias_offset: 1, ..rule });
+    assert_eq!(late["running_mean"], [4.0 * (1.0 / 0.7626953125), 1.25 * (1.0 / 0.7626953125)]);
+}
+
+#[test]
+fn how_running_statistics_are_read() {
+    // y = (x − mean)/√(variance + eps) of the first value of each channel.
+    let first = |mut step: Step, rule: Rule, batches: i64| {
+        step.tensors.insert("num_batches_tracked".to_owned(), Tensor::counter(batches));
+        let output = &outputs(&step, &rule)["output"];
+        [output[0], output[2]]
+    };
+    let y = |x: f64, mean: f64, variance: f64| (x - mean) * (1.0 / (variance + 1e-5).sqrt());
+    let stored = [y(1.0, 8.0, 2.0), y(0.0, -2.0, 10.0)];
+    for average in [Average::Exponential, Average::Debiased, Average::FirstReplaces] {
+        let (step, rule) = kept(Mode::Eval, average);
+        assert_eq!(first(step, rule, 3), stored, "{average:?}");
+    }
+    let (step, rule) = kept(Mode::Eval, Average::DebiasedWhenRead);
+    assert_eq!(first(step.clone(), rule, 0), stored);
+    let factor = 1.0 / 0.578125; // 1 − ¾³
+    let debiased = [y(1.0, 8.0 * factor, 2.0 * factor), y(0.0, -2.0 * factor, 10.0 * factor)];
+    assert_eq!(first(step, rule, 3), debiased);
+    let (mut step, rule) = kept(Mode::Eval, Average::Unnormalized);
+    let factor = 1.0 / 1.5;
+    let normalized = [y(1.0, 8.0 * factor, 2.0 * factor), y(0.0, -2.0 * factor, 10.0 * factor)];
+    assert_eq!(first(step.clone(), rule, 3), normalized);
+    step.tensors.insert("scale_factor".to_owned(), Tensor::rounded(DataType::F64, &[1], vec![0.0]));
+    assert_eq!(first(step, rule, 3), [y(1.0, 0.0, 0.0), y(0.0, 0.0, 0.0)]);
+}
+
+#[test]
+fn what_divides_the_running_variance() {
+    let (step, rule) = kept(Mode::Train, Average::Exponential);
+    let unbiased = Rule { running_biased: false, ..rule };
+    assert_eq!(
+        outputs(&step, &unbiased)["running_var"],
+        [0.75 * 2.0 + 0.25 * (20.0 / 3.0), 0.75 * 10.0 + 0.25 * (16.0 / 3.0)]
+    );
+    // Two samples: 2/(2 − 1) instead of 4/(4 − 1), of every variance.
+    let samples = Rule { bessel: BesselCount::Samples, ..rule };
+    assert_eq!(outputs(&step, &samples)["running_var"], [0.75 * 2.0 + 0.25 * 10.0, 0.75 * 10.0 + 0.25 * 8.0]);
+    let deviation = Rule { running: crate::arithmetic::RunningQuantity::StandardDeviation, ..rule };
+    assert_eq!(outputs(&step, &deviation)["running_var"], [0.75 * 2.0 + 0.25 * 5_f64.sqrt(), 8.0]);
+    // One value has a variance of 0, or 0/0.
+    let mut one = step.clone();
+    one.tensors.insert("input".to_owned(), Tensor::rounded(DataType::F64, &[1, 2, 1], vec![3.0, 4.0]));
+    let accepted = Rule { one_value: OneValue::Accepted, ..unbiased };
+    assert!(outputs(&one, &accepted)["running_var"].iter().all(|variance| variance.is_nan()));
+    assert_eq!(outputs(&one, &Rule { bessel_guarded: true, ..accepted })["running_var"], [1.5, 7.5]);
+    assert_eq!(outputs(&step, &Rule { bessel_guarded: true, ..unbiased }), outputs(&step, &unbiased));
+}
+
+/// Instance norm averages over its samples: means 2 and 6, variances 1 and 1 of the first channel, 0 and 4, 0 and 0.
+#[test]
+fn instances_are_averaged_over_the_samples() {
+    let (mut step, rule) = kept(Mode::Train, Average::Exponential);
+    step.operation = Operation::InstanceNorm(InstanceNorm { spatial_dims: 1, eps: 1e-5, momentum: Some(0.75) });
+    for name in ["hidden_mean", "hidden_var", "scale_factor"] {
+        step.tensors.remove(name);
+    }
+    let moved = outputs(&step, &rule);
+    assert_eq!([&moved["running_mean"][..], &moved["running_var"]], [&[7.0, -1.0][..], &[1.75, 7.5]]);
+    step.tensors.remove("running_var");
+    assert_eq!(step.plan(&rule).unwrap_err().refusal.kind, RefusalKind::Parameter);
+    step.tensors.remove("running_mean");
+    assert!(step.plan(&rule).is_ok());
+}
