@@ -1,5 +1,6 @@
 //! Every arithmetic on rows whose statistics, roots and quotients are exact in binary32, worked out by hand.
 
+mod balls;
 mod bounds;
 mod laws;
 mod reference;

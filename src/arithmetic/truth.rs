@@ -193,7 +193,9 @@ impl Real for Truth {
             _ => {}
         }
         if self.value.hi <= 0.0 {
-            return Truth::exact(self.value.hi.powf(exponent));
+            // A ball about 0 has powers of any size on one side, and none on the other.
+            let value = DoubleDouble::from(self.value.hi.powf(exponent));
+            return Truth { value, radius: if self.radius == 0.0 { 0.0 } else { f64::INFINITY } };
         }
         self.power(self.value.powf(exponent), exponent)
     }
