@@ -342,3 +342,50 @@ fn instances_are_averaged_over_the_samples() {
     step.tensors.remove("running_mean");
     assert!(step.plan(&rule).is_ok());
 }
+
+/// Of 0, 2, 4, 10 with eps = 2: mean 4, σ = 4, so y = −1, −½, 0, 1½; the weights are 1, 2, 4 and −3.
+#[test]
+fn how_a_weight_is_read() {
+    let json = |text: &str| -> Operation { serde_json::from_str(text).unwrap() };
+    let layer = json(r#"{"name": "layer_norm", "normalized_shape": [4], "eps": 2.0}"#);
+    let one_plus = json(r#"{"name": "layer_norm_1p", "normalized_shape": [4], "eps": 2.0}"#);
+    let plain = Rule::default();
+    let offset = Rule { weight: WeightReading::Offset, ..plain };
+    let one = Rule { weight: WeightReading::One, ..plain };
+    let (given, more) = ([-1.0, -1.0, 0.0, -4.5], [-2.0, -1.5, 0.0, -3.0]);
+    for (operation, rule, expected) in [
+        (&layer, plain, given),
+        (&layer, offset, more),
+        (&layer, one, [-1.0, -0.5, 0.0, 1.5]),
+        (&one_plus, plain, more),
+        (&one_plus, offset, given),
+        (&one_plus, one, [-1.0, -0.5, 0.0, 1.5]),
+    ] {
+        let vector = |values: [f64; 4]| Tensor::rounded(DataType::F64, &[4], values.to_vec());
+        let tensors = [("input", [0.0, 2.0, 4.0, 10.0]), ("weight", [1.0, 2.0, 4.0, -3.0])];
+        let tensors = tensors.map(|(name, values)| (name.to_owned(), vector(values))).into();
+        let step = Step::forward(operation.clone(), tensors);
+        assert_eq!(outputs(&step, &rule)["output"], expected, "{operation:?}, {:?}", rule.weight);
+    }
+}
+
+#[test]
+fn what_is_centred() {
+    let json = |text: &str| -> Operation { serde_json::from_str(text).unwrap() };
+    let row = Tensor::rounded(DataType::F64, &[4], vec![0.0, 2.0, 4.0, 10.0]);
+    let of = |operation: Operation| Step::forward(operation, [("input".to_owned(), row.clone())].into());
+    // Mean square 30, and 6² − 30.
+    let rms = of(json(r#"{"name": "rms_norm", "normalized_shape": [4], "eps": 6.0}"#));
+    let layer = of(json(r#"{"name": "layer_norm", "normalized_shape": [4], "eps": 2.0}"#));
+    let subtracted = Rule { centring: Centring::Subtracted, ..Rule::default() };
+    let kept = Rule { centring: Centring::Kept, ..Rule::default() };
+    assert_eq!(outputs(&rms, &Rule::default())["output"], [0.0, 2.0, 4.0, 10.0].map(|x| x * (1.0 / 6.0)));
+    let rms_of_two = of(json(r#"{"name": "rms_norm", "normalized_shape": [4], "eps": 2.0}"#));
+    assert_eq!(outputs(&rms_of_two, &subtracted)["output"], [-1.0, -0.5, 0.0, 1.5]);
+    assert_eq!(outputs(&layer, &subtracted)["output"], [-1.0, -0.5, 0.0, 1.5]);
+    // x/σ, though σ is that of the deviations.
+    assert_eq!(outputs(&layer, &kept)["output"], [0.0, 0.5, 1.0, 2.5]);
+    assert_eq!(outputs(&rms, &kept), outputs(&rms, &Rule::default()));
+    let plan = |step: &Step| step.plan(&Rule::default()).unwrap();
+    assert!(plan(&layer).standardizes && plan(&layer).centred && plan(&rms).standardizes && !plan(&rms).centred);
+}
