@@ -18,12 +18,15 @@ fn gamma(k: f64) -> f64 {
     k * U / (1.0 - k * U)
 }
 
-/// μ, v, D, Δ⁻ and Δ⁺ of [`X`].
-fn moments(law: Law) -> [f64; 5] {
+/// The same far from 0: what the mean loses is more than the variance does.
+const FAR: [f64; 6] = [103.0, 99.0, 104.0, 101.5, 90.75, 102.5];
+
+/// μ, v, D, Δ⁻ and Δ⁺ of a row.
+fn moments(law: Law, row: [f64; 6]) -> [f64; 5] {
     let (n, h) = (6.0, 5.0);
-    let mean = X.iter().sum::<f64>() / n;
-    let v = X.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-    let d = gamma(h + 2.0) * X.iter().map(|x| x.abs()).sum::<f64>() / n;
+    let mean = row.iter().sum::<f64>() / n;
+    let v = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    let d = gamma(h + 2.0) * row.iter().map(|x| x.abs()).sum::<f64>() / n;
     let g = gamma(h + 5.0);
     let (below, above) = (g * v, g * v + d * d * (1.0 + g));
     let shared = 2.2 * d * v.sqrt();
@@ -67,9 +70,9 @@ fn assert_about(actual: f64, expected: f64) {
 
 #[test]
 fn the_moments_and_the_scale() {
-    for law in LAWS {
-        let expected = moments(law);
-        let tracked = tracker(law).moments(Group::contiguous(&X), true);
+    for (law, row) in LAWS.into_iter().flat_map(|law| [(law, X), (law, FAR)]) {
+        let expected = moments(law, row);
+        let tracked = tracker(law).moments(Group::contiguous(&row), true);
         for (eps_place, eps) in [
             (EpsPlace::InsideRoot, 1e-3),
             (EpsPlace::InsideRoot, 0.0),
@@ -136,6 +139,8 @@ fn statistics_that_are_given() {
         assert_near(exact.statistics[2], 4.25_f64.sqrt());
         assert_near(exact.relative, 5.0 * U * (1.0 + 8.0 * U));
         assert_near(terms(-0.25, 0.5).statistics[2], 0.5);
+        let outside = scale(EpsPlace::OutsideRoot, 0.25, 0);
+        assert_eq!(tracker.terms(&tracker.stored(-3.0, 0.0), &outside).statistics[2], 0.25);
         assert!(terms(-1.0, 0.5).statistics[2].is_nan());
 
         let mean = Tracked { value: -3.0, error: 0.125, unit: U };
@@ -166,7 +171,7 @@ fn elements() {
         let tracker = tracker(law);
         let stored = [-3.0, 4.0, 0.0, 0.0, 0.0];
         let cases = [
-            (tracker.moments(Group::contiguous(&X), true), moments(law), false),
+            (tracker.moments(Group::contiguous(&X), true), moments(law, X), false),
             (tracker.stored(-3.0, 4.0), stored, true),
         ];
         for (tracked, numbers, is_stored) in cases {
@@ -315,7 +320,7 @@ fn gradients_by_the_input() {
         .flat_map(|&law| [a, rounded].into_iter().flat_map(move |a| [true, false].map(|centred| (law, a, centred))))
     {
         let tracker = tracker(law);
-        let numbers = moments(law);
+        let numbers = moments(law, X);
         let scaling = tracker.scaling(&tracker.moments(Group::contiguous(&X), true), &Scale::inside_root(1e-3));
         let mut y = [Tracked::constant(0.0); 6];
         tracker.rescale(&X, &scaling, None, None, &mut y);
