@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::*;
 use crate::case::Case;
 use crate::judge::Outcome;
-use crate::subject::planted::Bug;
+use crate::subject::planted::{BUGS, Bug};
 use crate::subject::{Builtin, Pool};
 
 /// For each law but [`matrix::IDLE`] the planted bug that it finds and the fewest others do.
@@ -157,13 +157,41 @@ fn assert_family(laws: &'static [Property]) {
     assert_eq!(complaint, None);
 }
 
-/// The planted bugs that break a law, of docs/matrix.md.
+/// The rows of planted bugs in docs/matrix.md: bug, number of cases, properties, statistics.
+fn page() -> impl Iterator<Item = [&'static str; 4]> {
+    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+    let rows = include_str!("../../docs/matrix.md").lines().filter(|line| line.starts_with("| `")).map(cells);
+    rows.filter_map(|row| row.try_into().ok())
+}
+
+/// The names in a cell of the page.
+fn listed(cell: &'static str) -> BTreeSet<&'static str> {
+    cell.split(", ").map(|name| name.trim_matches('`')).filter(|name| *name != "–").collect()
+}
+
+/// The planted bugs that break a law.
 fn bugs_of(law: &Property) -> BTreeSet<&'static str> {
-    let rows =
-        include_str!("../../docs/matrix.md").lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
-    let named = format!("`{}`", law.name);
-    let breaking = rows.filter(|row| row.len() == 6 && row[3].split(", ").any(|name| name == named));
-    breaking.map(|row| row[1].trim_matches('`')).collect()
+    page().filter(|row| listed(row[2]).contains(law.name)).map(|row| row[0].trim_matches('`')).collect()
+}
+
+#[test]
+fn a_row_of_the_matrix_is_that_of_the_page() {
+    for name in ["v_first", "cumulative_off_by_one", "batch_of_one_refused"] {
+        let row = matrix::Row::of(Bug::from_name(name).expect("a planted bug"));
+        let [_, cases, properties, statistics] =
+            page().find(|row| row[0].trim_matches('`') == name).expect("a row of the page");
+        assert_eq!((row.bug, row.cases.to_string().as_str()), (name, cases));
+        assert_eq!((&row.properties, &row.statistics), (&listed(properties), &listed(statistics)), "{name}");
+        assert!(row.is_found());
+        let nothing = matrix::Row { cases: 0, properties: BTreeSet::new(), statistics: BTreeSet::new(), ..row.clone() };
+        assert!(!nothing.is_found());
+        assert!(matrix::Row { cases: 1, ..nothing.clone() }.is_found());
+        assert!(matrix::Row { properties: BTreeSet::from(["shift"]), ..nothing.clone() }.is_found());
+        assert!(matrix::Row { statistics: BTreeSet::from(["variance"]), ..nothing }.is_found());
+    }
+    let checks: BTreeSet<&str> = matrix::checks().collect();
+    assert!(checks.contains("samuelson") && checks.contains("running_mean"));
+    assert_eq!(page().count(), BUGS.len());
 }
 
 mod family {
