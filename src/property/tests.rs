@@ -1,6 +1,7 @@
 //! Each law finds a bug that is planted, and none where none is.
 
 mod checking;
+mod made;
 mod promising;
 
 use std::collections::BTreeSet;

@@ -230,8 +230,9 @@ fn elements_that_underflow() {
     assert_eq!(bound(folded, 0.0, tiny, Some(0.0)), 0.0);
     // The weight may lose η before it meets x and twice the mean.
     let (weight, reach) = (power_of_two(-140), 3.0);
-    let direct = weight * (2.0 * rho + least) + 4.0 * SINGLE * weight;
-    let expected = (direct + weight * (fold * reach + least)) * twice + reach * least;
+    let plain = weight * (2.0 * rho + least) + 4.0 * SINGLE * weight;
+    assert_bound(bound(direct, -1.0, 1.0, Some(weight)), plain * twice);
+    let expected = (plain + weight * (fold * reach + least)) * twice + reach * least;
     assert_bound(bound(folded, -1.0, 1.0, Some(weight)), expected);
 }
 
@@ -328,6 +329,7 @@ fn gradients_by_the_input() {
         let asked = Asked { u: U, lost: 0.0, folded: law.folded, x: &X, a: &a, y: &y, centred };
         let expected = gradients(&asked, [numbers[0], numbers[2], s, rho]);
         let actual = tracker.input_gradient(&X, &a, &y, &scaling, centred);
+        assert_eq!(actual.len(), 6);
         for (tracked, (value, bound)) in actual.iter().zip(expected) {
             assert_near(tracked.value, value);
             assert_bound_about(tracked.error, bound);
@@ -351,6 +353,7 @@ fn gradients_that_underflow() {
         let rho = 5.0 * SINGLE * (1.0 + 8.0 * SINGLE);
         let expected = gradients(&asked, [mean, 0.0, 2.0, rho]);
         let actual = tracker.input_gradient(&x, &a, &y, &scaling, centred);
+        assert_eq!(actual.len(), 2);
         for (tracked, (value, bound)) in actual.iter().zip(expected) {
             assert_near(tracked.value, value);
             assert_bound(tracked.error, bound);

@@ -1,0 +1,134 @@
+//! Subjects made for a law: the reference with a mistake that no planted bug makes.
+
+use super::*;
+use crate::case::{Answer, Hello, LayoutFormat, Request};
+use crate::operation::{Mode, Refusal, RefusalKind};
+use crate::subject::{Fault, Subject};
+use crate::tensor::{Tensor, Tensors};
+
+struct Edited {
+    hello: Hello,
+    reference: Builtin,
+    edit: Edit,
+    calls: u64,
+}
+
+impl Subject for Edited {
+    fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
+        self.calls += 1;
+        Ok((self.edit)(request, self.reference.answer(request)?, self.calls))
+    }
+}
+
+type Edit = fn(&Request, Answer, calls: u64) -> Answer;
+
+/// Each element of the output through `change`.
+fn change(answer: Answer, change: impl Fn(f64) -> f64) -> Answer {
+    let Answer::Tensors(mut tensors) = answer else { return answer };
+    let names = ["output", "folded_weight", "running_mean"];
+    let name = names.into_iter().find(|name| tensors.contains_key(*name)).expect("an output");
+    let output = &tensors[name];
+    let values = output.to_f64().into_iter().map(change).collect();
+    let changed = Tensor::rounded(output.dtype(), output.shape(), values);
+    tensors.insert(name.to_owned(), changed);
+    Answer::Tensors(tensors)
+}
+
+fn off(request: &Request, answer: Answer, operation: &str) -> Answer {
+    if request.call.operation.name() == operation { change(answer, |y| y * 1.01) } else { answer }
+}
+
+/// Whether the call has one value in each channel.
+fn is_of_one_value(request: &Request) -> bool {
+    let input = &request.call.tensors["input"];
+    input.len() == input.shape()[1]
+}
+
+fn refusal(kind: RefusalKind) -> Answer {
+    Answer::Refused { refusal: Refusal::new(kind, "it does not like it"), state: Tensors::new() }
+}
+
+/// Zeros where the reference refuses.
+fn zeros(request: &Request, answer: Answer) -> Answer {
+    let Answer::Refused { .. } = answer else { return answer };
+    let state = request.call.operation.signature().state.iter();
+    let state = state.filter_map(|&name| Some((name.to_owned(), request.call.tensors.get(name)?.clone())));
+    let input = &request.call.tensors["input"];
+    let output = Tensor::rounded(input.dtype(), input.shape(), vec![0.0; input.len()]);
+    Answer::Tensors(state.chain([("output".to_owned(), output)]).collect())
+}
+
+/// Mistakes of one operation alone, of a mode, a layout, a moment: the law that sees it, what it is.
+const EDITS: &[(&str, &str, Edit)] = &[
+    ("negation", "it rectifies its output", |_, answer, _| change(answer, |y| y.max(-0.25))),
+    ("determinism", "its answers drift", |_, answer, calls| change(answer, |y| y * (1.0 + calls as f64 * 1e-3))),
+    ("mode-ignored", "it scales in training", |request, answer, _| match request.call.mode {
+        Mode::Train => change(answer, |y| y * 1.01),
+        Mode::Eval => answer,
+    }),
+    ("layout", "it is off in channels-last memory", |request, answer, _| match request.call.layout.format {
+        LayoutFormat::Contiguous => answer,
+        _ => change(answer, |y| y + 0.5),
+    }),
+    ("one-group", "its layer norm is another", |request, answer, _| off(request, answer, "layer_norm")),
+    ("group-of-a-channel", "its instance norm is another", |request, answer, _| off(request, answer, "instance_norm")),
+    ("instances-as-channels", "its instance norm is another", |request, answer, _| {
+        off(request, answer, "instance_norm")
+    }),
+    ("two-windows", "its two windows differ", |request, answer, _| off(request, answer, "cross_map_lrn")),
+    ("pixels", "its layer norm is another", |request, answer, _| off(request, answer, "layer_norm")),
+    ("rows", "its layer norm is another", |request, answer, _| off(request, answer, "layer_norm")),
+    ("length", "its normalize is another", |request, answer, _| off(request, answer, "normalize")),
+    ("evolved", "its norm with v is another", |request, answer, _| off(request, answer, "evo_norm_s0")),
+    ("controllers", "its first controller is another", |request, answer, _| {
+        off(request, answer, "online_norm_backward")
+    }),
+    ("boundary", "it refuses one value in evaluation", |request, answer, _| {
+        let evaluates = request.call.mode == Mode::Eval && request.call.tensors.contains_key("running_mean");
+        if evaluates && is_of_one_value(request) { refusal(RefusalKind::TooFewValues) } else { answer }
+    }),
+    ("boundary", "it evaluates one value without statistics", |request, answer, _| match request.call.mode {
+        Mode::Eval => zeros(request, answer),
+        Mode::Train => answer,
+    }),
+    ("boundary", "it trains on one value", |request, answer, _| match request.call.mode {
+        Mode::Train => zeros(request, answer),
+        Mode::Eval => answer,
+    }),
+    ("boundary", "its group norm takes one value", |request, answer, _| match request.call.operation.name() {
+        "group_norm" => zeros(request, answer),
+        _ => answer,
+    }),
+    ("boundary", "it refuses one value for its shape", |_, answer, _| match answer {
+        Answer::Refused { .. } => refusal(RefusalKind::Shape),
+        answer => answer,
+    }),
+    ("boundary", "it moves its statistics before it refuses", |request, answer, _| match answer {
+        Answer::Refused { refusal, mut state } => {
+            if let Some(mean) = request.call.tensors.get("running_mean") {
+                let moved = mean.to_f64().into_iter().map(|mean| mean + 1.0).collect();
+                state.insert("running_mean".to_owned(), Tensor::rounded(mean.dtype(), mean.shape(), moved));
+            }
+            Answer::Refused { refusal, state }
+        }
+        answer => answer,
+    }),
+];
+
+#[test]
+fn each_law_catches_the_subject_made_for_it() {
+    let complaint = EDITS.par_iter().find_map_any(|&(property, sentence, edit)| {
+        let reference = Builtin::new("reference").expect("a builtin");
+        let edited = Edited { hello: reference.hello().clone(), reference, edit, calls: 0 };
+        let prefix = format!("property-{property}-");
+        let own = |name: &str, _: &[_]| name.starts_with(&prefix) && name.ends_with("-f32");
+        let found = check(&mut Pool::of(Box::new(edited)), 0, QUICK_ROUNDS, &own);
+        let fails = found.iter().any(|(verdict, _)| verdict.outcome == Outcome::Fail);
+        (!fails).then(|| format!("{property} does not see that {sentence}"))
+    });
+    assert_eq!(complaint, None);
+}
