@@ -240,8 +240,7 @@ impl Finding {
             ratio => ratio,
         };
         self.ratio = Some(self.ratio.map_or(ratio, |worst| worst.max(ratio)));
-        let is_worst = self.ratio == Some(ratio);
-        if ratio > 1.0 && (self.outcome < Outcome::Fail || is_worst) {
+        if ratio > 1.0 && self.ratio == Some(ratio) {
             let by = format!("off by {:.3e}, {} times the bound {radius:.3e}", value.hi, multiple(ratio));
             self.note(Outcome::Fail, culprit, format!("{}: {by}", wrong()));
         }
@@ -272,5 +271,110 @@ impl Finding {
 
     fn note(&mut self, outcome: Outcome, culprit: (usize, usize), message: String) {
         (self.outcome, self.culprit, self.message) = (outcome, culprit, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arithmetic::{DataType, SummationDepth};
+    use crate::operation::{LayerNorm, Operation};
+    use crate::tensor::{Tensor, Tensors};
+
+    fn found(residuals: &[(f64, f64)]) -> Finding {
+        let mut finding = Finding::default();
+        for (step, &(value, radius)) in residuals.iter().enumerate() {
+            finding.at_most((0, step), ball(value, radius), || format!("residual {step}"));
+        }
+        finding
+    }
+
+    #[test]
+    fn a_residual_is_measured_by_its_bound() {
+        for (residuals, ratio, step) in [
+            (&[(0.5, 1.0)][..], 0.5, None),
+            (&[(1.0, 1.0)], 1.0, None),
+            (&[(-3.0, 1.0), (-1.0, 0.0), (0.0, 0.0)], 0.0, None),
+            (&[(0.5, 1.0), (2.0, 1.0), (1.5, 1.0), (0.25, 1.0)], 2.0, Some(1)),
+            (&[(2.0, 1.0), (3.0, 1.0)], 3.0, Some(1)),
+            (&[(f64::NAN, 1.0)], f64::INFINITY, Some(0)),
+            (&[(1e-300, 0.0)], f64::INFINITY, Some(0)),
+        ] {
+            let finding = found(residuals);
+            assert_eq!(finding.ratio, Some(ratio), "{residuals:?}");
+            assert_eq!(finding.outcome, if step.is_some() { Outcome::Fail } else { Outcome::Pass }, "{residuals:?}");
+            if let Some(step) = step {
+                assert_eq!(finding.culprit, (0, step));
+                assert!(finding.message.starts_with(&format!("residual {step}: off by ")), "{}", finding.message);
+            }
+        }
+        // Where the bound says nothing, nothing is found.
+        assert_eq!(found(&[(5.0, f64::INFINITY), (5.0, f64::NAN)]).ratio, None);
+        let mut finding = Finding::default();
+        finding.zero((0, 0), ball(-2.0, 1.0), || "residual".to_owned());
+        assert_eq!((finding.outcome, finding.ratio), (Outcome::Fail, Some(2.0)));
+        assert_eq!(finding.message, "residual: off by 2.000e0, 2.00 times the bound 1.000e0");
+    }
+
+    #[test]
+    fn what_must_be_the_same_and_is_only_near_is_advisory() {
+        let same = |pairs: &[(f64, f64)]| {
+            let mut finding = Finding::default();
+            for (step, &(one, other)) in pairs.iter().enumerate() {
+                let [left, right] = [one, other].map(|x| ball(x, if x.is_nan() { 0.0 } else { 0.125 }));
+                finding.same((0, step), left, right, || format!("pair {step}"));
+            }
+            finding
+        };
+        let equal = same(&[(1.0, 1.0), (f64::NAN, f64::NAN)]);
+        assert_eq!((equal.outcome, equal.ratio), (Outcome::Pass, Some(0.0)));
+        let near = same(&[(1.0, 1.0), (2.0, 2.125), (2.0, 2.1875)]);
+        assert_eq!((near.outcome, near.culprit), (Outcome::Advisory, (0, 1)));
+        assert_eq!(near.message, "pair 1: they differ by 1.250e-1, within the bounds");
+        assert!(near.ratio.is_some_and(|ratio| (0.74..0.76).contains(&ratio)), "{:?}", near.ratio);
+        for pairs in [[(2.0, 2.0625), (1.0, 2.0)], [(1.0, 1.0), (f64::NAN, 2.0)], [(1.0, 1.0), (2.0, f64::NAN)]] {
+            let far = same(&pairs);
+            assert_eq!((far.outcome, far.culprit), (Outcome::Fail, (0, 1)), "{pairs:?}");
+        }
+        let far_first = same(&[(1.0, 2.0), (2.0, 2.0625)]);
+        assert_eq!((far_first.outcome, far_first.culprit), (Outcome::Fail, (0, 0)));
+    }
+
+    #[test]
+    fn a_plain_failure_stays_the_first() {
+        let mut finding = found(&[(0.5, 1.0)]);
+        finding.fail((0, 3), "no number".to_owned());
+        finding.fail((0, 4), "no number either".to_owned());
+        assert_eq!(
+            (finding.culprit, finding.ratio, finding.message.as_str()),
+            ((0, 3), Some(f64::INFINITY), "no number")
+        );
+    }
+
+    /// y = ±1 but for eps; the bound ends where a program may overflow.
+    #[test]
+    fn there_are_no_bounds_beyond_the_range() {
+        let errors = |weight: f64| {
+            let eps = 1e-6;
+            let operation =
+                Operation::LayerNorm(LayerNorm { normalized_shape: vec![2], eps, dialect: Default::default() });
+            let tensor = |values: [f64; 2]| Tensor::rounded(DataType::F16, &[2], values.to_vec());
+            let tensors = Tensors::from([
+                ("input".to_owned(), tensor([-1.0, 1.0])),
+                ("weight".to_owned(), tensor([weight, 1.0])),
+            ]);
+            let call = Step::forward(operation, tensors);
+            let answer = Answer::Tensors(Tensors::from([("output".to_owned(), tensor([-weight, 1.0]))]));
+            let declared = Declared { depth: SummationDepth::Pairwise, ..Declared::default() };
+            let request = Request { case: String::new(), step: 0, call };
+            let run = CaseRun { steps: vec![(request, Ok(answer))], gave_up: false, skipped: None };
+            let answers = Answers::new([&run].into_iter(), declared);
+            assert_eq!(answers.call(0).declared(), declared);
+            answers.call(0).errors("output")
+        };
+        // Half a unit of F16 is 8 at 32 000.
+        let ordinary = errors(32_000.0);
+        assert!((8.0..16.0).contains(&ordinary[0]) && (2e-4..1e-3).contains(&ordinary[1]), "{ordinary:?}");
+        assert_eq!(errors(65_504.0)[0], f64::INFINITY);
     }
 }
