@@ -38,3 +38,41 @@ fn each_statistic_sees_a_bug() {
     });
     assert_eq!(complaint, None);
 }
+
+#[test]
+fn a_failure_names_the_bug_and_says_by_how_much() {
+    let found = check(&mut pool("biased_running_var"), SEED, &|name| name.ends_with("-batch_norm-f64"));
+    let failed: Vec<&Verdict> =
+        found.iter().map(|(verdict, _)| verdict).filter(|verdict| verdict.outcome == Outcome::Fail).collect();
+    let names: Vec<&str> =
+        failed.iter().filter_map(|verdict| Statistic::from_name(&verdict.case)).map(|it| it.name).collect();
+    assert_eq!(names, ["running_var_fit", "running_var", "between_samples", "batch_of_one"]);
+    for verdict in &failed {
+        assert_eq!(verdict.nearest_bug.map(|bug| bug.name), Some("biased_running_var"), "{}", verdict.case);
+        assert!(verdict.grade.is_none() && verdict.matches_bug);
+        assert!(verdict.message.contains(": p = ") && verdict.message.contains("chance alone"), "{}", verdict.message);
+    }
+    let passed = found.iter().filter(|(verdict, _)| verdict.outcome == Outcome::Pass);
+    assert!(passed.clone().count() > 3 && passed.into_iter().all(|(verdict, _)| verdict.message.is_empty()));
+}
+
+#[test]
+fn evidence_adds_up_over_seeds() {
+    let tests = false_alarms().len() as f64;
+    assert!((alarm() * FALSE_ALARM / tests - 1.0).abs() < 1e-12, "{}", alarm());
+    let only = |name: &str| name == "statistic-running_mean_variance-batch_norm-f64";
+    for (name, fails) in [("reference", false), ("momentum_flipped", true)] {
+        let mut pool = pool(name);
+        let mut ledger = Ledger::new(pool.hello());
+        for seed in 0..2 {
+            let found = accumulate(&mut pool, seed, &mut ledger, &only);
+            let [(verdict, shown)] = &found[..] else { panic!("{} verdicts", found.len()) };
+            assert_eq!(verdict.outcome, if fails { Outcome::Fail } else { Outcome::Pass }, "{}", verdict.message);
+            assert_eq!(verdict.message.contains(&format!("after {} rounds", seed + 1)), fails, "{}", verdict.message);
+            assert_eq!(verdict.message.is_empty(), !fails);
+            assert!(!shown.1.is_empty());
+        }
+        assert_eq!(ledger.statistics.keys().collect::<Vec<_>>(), ["statistic-running_mean_variance-batch_norm-f64"]);
+        assert!(ledger.statistics.values().all(|evidence| evidence.rounds() == 2));
+    }
+}
