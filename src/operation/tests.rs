@@ -362,9 +362,11 @@ fn how_a_weight_is_read() {
         (&one_plus, one, [-1.0, -0.5, 0.0, 1.5]),
     ] {
         let vector = |values: [f64; 4]| Tensor::rounded(DataType::F64, &[4], values.to_vec());
-        let tensors = [("input", [0.0, 2.0, 4.0, 10.0]), ("weight", [1.0, 2.0, 4.0, -3.0])];
+        let bias = [0.5, -1.0, 2.0, 4.0];
+        let tensors = [("input", [0.0, 2.0, 4.0, 10.0]), ("weight", [1.0, 2.0, 4.0, -3.0]), ("bias", bias)];
         let tensors = tensors.map(|(name, values)| (name.to_owned(), vector(values))).into();
         let step = Step::forward(operation.clone(), tensors);
+        let expected: Vec<f64> = expected.iter().zip(bias).map(|(wy, b)| wy + b).collect();
         assert_eq!(outputs(&step, &rule)["output"], expected, "{operation:?}, {:?}", rule.weight);
     }
 }
@@ -387,5 +389,10 @@ fn what_is_centred() {
     assert_eq!(outputs(&layer, &kept)["output"], [0.0, 0.5, 1.0, 2.5]);
     assert_eq!(outputs(&rms, &kept), outputs(&rms, &Rule::default()));
     let plan = |step: &Step| step.plan(&Rule::default()).unwrap();
-    assert!(plan(&layer).standardizes && plan(&layer).centred && plan(&rms).standardizes && !plan(&rms).centred);
+    let image = Tensor::rounded(DataType::F64, &[1, 2, 1, 2], vec![0.0, 2.0, 4.0, 10.0]);
+    let of_image = |operation| Step::forward(operation, [("input".to_owned(), image.clone())].into());
+    let layer_2d = of_image(json(r#"{"name": "layer_norm_2d", "eps": 2.0}"#));
+    let pixel = of_image(json(r#"{"name": "pixel_norm", "eps": 2.0}"#));
+    let flags = [&layer, &rms, &layer_2d, &pixel].map(|step| (plan(step).standardizes, plan(step).centred));
+    assert_eq!(flags, [(true, true), (true, false), (true, true), (true, false)]);
 }

@@ -235,6 +235,8 @@ mod running_error {
             let expected = if exact { 0.0 } else { (0.03125 * (exponent * 3_f64.ln()).abs()).exp_m1() };
             assert_near(off, expected);
         }
+        // One bit has 2 and 4, not 3.
+        assert_near(rounded_exponent(3.0, 3.0, 0.5), (0.5 * 3.0 * 3_f64.ln()).exp_m1());
         assert_near(rounded_inverse(3.0, 4.0, 0.03125), 0.0);
         assert_near(rounded_inverse(0.25, 3.0, 0.03125), (0.03125 * 4_f64.ln() / 3.0).exp_m1());
         assert_near(rounded_inverse(3.0, 1.25, 0.03125), (0.03125 * 0.8 * 3_f64.ln()).exp_m1());
