@@ -204,6 +204,7 @@ mod running_error {
         assert_eq!(given(0.0).powf(0.5).error, 0.0);
         let exponential = given(-97.0).function(Function::Exp);
         assert_is(exponential, (-97_f64).exp(), 2.0 * (SINGLE * (-97_f64).exp() + lost), SINGLE);
+        assert_bound(given(-1000.0).function(Function::Exp).error, 2.0 * lost);
         assert_eq!(given(0.0).function(Function::Tanh).error, 0.0);
         assert_eq!([0.0, SINGLE, 1e-9].map(underflow), [0.0, lost, lost]);
         assert_eq!([1e-10, 1e-16].map(underflow), [lost, power_of_two(-1074)]);
