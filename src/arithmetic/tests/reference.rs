@@ -75,6 +75,11 @@ fn statistics_that_are_given_are_exact() {
     assert_eq!(back.value, mean.value);
     // The subtraction of 1 and its addition are two roundings.
     assert!(back.radius >= mean.radius && back.radius <= mean.radius + 4.0 * DoubleDouble::ERROR);
+    // A mean that is a number of binary64, but for its radius.
+    let near = Reference.averaged(Truth { radius: 1e-20, ..Truth::exact(1.0) }, Truth::exact(4.0));
+    let mut output = [Truth::exact(0.0)];
+    Reference.rescale(&[2.0], &Reference.scaling(&near, &Scale::inside_root(0.0)), None, None, &mut output);
+    assert!((5e-21..6e-21).contains(&output[0].radius), "{:?}", output[0]);
     let row = [0.1, 0.2, 0.4];
     let of_row = Reference.mean(&Reference.moments(Group::contiguous(&row), true));
     let exact = exact::ExactGroup::new(row, true).mean().double_double();
@@ -97,6 +102,10 @@ fn ieee_arithmetic_answers_what_is_not_finite() {
     assert_eq!(inverse(&Reference.stored(f64::INFINITY, 4.0), &scale(0.0)), Truth::exact(0.75));
     assert_eq!(inverse(&Reference.stored(1.0, 4.0), &scale(f64::INFINITY)), Truth::exact(0.0));
     assert!(inverse(&Reference.stored(1.0, 4.0), &scale(f64::NAN)).value.hi.is_nan());
+    let averaged = |mean: f64, variance: f64| Reference.averaged(Truth::exact(mean), Truth::exact(variance));
+    let of = |moments: ReferenceMoments| Reference.scaling(&moments, &Scale::inside_root(0.0));
+    assert_eq!(element(&of(averaged(f64::INFINITY, 4.0)), 0.0), f64::NEG_INFINITY);
+    assert_eq!(element(&of(averaged(1.0, f64::INFINITY)), 5.0), 0.0);
     // A variance of 0 and no eps; one that is negative.
     assert_eq!(inverse(&Reference.stored(1.0, 0.0), &scale(0.0)), Truth::exact(f64::INFINITY));
     assert!(inverse(&Reference.stored(1.0, -4.0), &scale(1.0)).value.hi.is_nan());
@@ -179,6 +188,9 @@ fn radii_are_those_of_the_lemma() {
     let unbiased = Reference.variance(&centred, 1);
     let (value, radius) = exact::ExactGroup::new(ROW, true).variance(1).double_double();
     assert!((unbiased.value - value).abs().hi <= unbiased.radius + radius && unbiased.radius > variance.radius);
+    // Three times 1024 values are emptied three times.
+    let long = Reference.variance(&Reference.moments(Group::contiguous(&[1.0; 3072]), false), 0);
+    assert_near(long.radius, (power_of_two(-90) + 24.0 * power_of_two(-104)) * 1.001);
     // 0·∞
     assert!(Reference.variance(&Reference.moments(Group::contiguous(&[3.0]), true), 1).value.hi.is_nan());
     let special = Reference.moments(Group::contiguous(&[1.0, f64::INFINITY, 2.0]), false);
