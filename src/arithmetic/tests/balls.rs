@@ -68,6 +68,7 @@ fn what_is_not_finite() {
         infinite * ball(0.5, 0.5),
         infinite * ball(1.0, 2.0),
         infinite + unsure,
+        ball(f64::INFINITY, 0.5) + Truth::exact(1.0),
         unsure + Truth::exact(1.0),
         A * unsure,
     ] {
