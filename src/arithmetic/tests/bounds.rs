@@ -114,6 +114,7 @@ mod majorant {
             A,
             ZERO,
             ZERO,
+            ZERO,
             B,
             Majorant::given(7.0, 0.0),
             Majorant { error: 1.0, ..ZERO },
