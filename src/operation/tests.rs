@@ -3,9 +3,8 @@
 use super::normalization::{check_dtypes, check_vectors, factor, normalizes_by_batch};
 use super::*;
 use crate::arithmetic::{DataType, Dual, Factor, Plain, Real, Truth};
-use crate::case::Step;
-use crate::case::random;
 use crate::case::values::Values;
+use crate::case::{Step, random};
 use crate::tensor::Tensor;
 
 /// An operation, its rule, and which of its steps are meant.

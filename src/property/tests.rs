@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 
 use super::*;
-use crate::case::Case;
+use crate::case::{Answer, Case, Hello, Request};
 use crate::judge::Outcome;
 use crate::subject::planted::{BUGS, Bug};
-use crate::subject::{Builtin, Pool};
+use crate::subject::{Builtin, Fault, Pool, Subject};
 
 /// For each law but [`matrix::IDLE`] the planted bug that it finds and the fewest others do.
 const FOUND: &[(&str, &str)] = &[
@@ -101,6 +101,31 @@ const FOUND: &[(&str, &str)] = &[
     ("unit-weight", "whole_norm"),
     ("workers", "local_bessel"),
 ];
+
+/// The reference, with something done to its answers.
+struct Edited<F> {
+    hello: Hello,
+    reference: Builtin,
+    edit: F,
+}
+
+impl<F> Edited<F> {
+    fn new(edit: F) -> Edited<F> {
+        let reference = Builtin::new("reference").expect("a builtin");
+        Edited { hello: reference.hello().clone(), reference, edit }
+    }
+}
+
+impl<F: FnMut(&Request, Answer) -> Result<Answer, Fault> + Send> Subject for Edited<F> {
+    fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
+        let answer = self.reference.answer(request)?;
+        (self.edit)(request, answer)
+    }
+}
 
 #[test]
 fn names_are_those_of_cases_and_differ() {

@@ -3,7 +3,7 @@
 use super::super::format::power_of_two;
 use super::super::truth::UNDERFLOW;
 use super::super::*;
-use super::bounds::assert_near;
+use super::bounds::{assert_largest, assert_near};
 
 const A: Truth = Truth { value: DoubleDouble { hi: 3.0, lo: 0.0 }, radius: 0.5 };
 const B: Truth = Truth { value: DoubleDouble { hi: -2.0, lo: 0.0 }, radius: 0.25 };
@@ -150,14 +150,5 @@ fn choices() {
     assert_is(chosen(ball(1.0, 0.75), ball(2.0, 0.5)), 4.0, 7.0, 6.0 / 7.0);
     let apart = ball(1.0, 0.0).where_larger(ball(1.0, 0.5), ball(4.0, 1.0), ball(4.0, 3.0));
     assert_eq!(apart, ball(4.0, 3.0));
-
-    assert_eq!(ball(2.0, 0.5).max(ball(1.0, 0.25)), ball(2.0, 0.5));
-    assert_eq!(ball(1.0, 0.5).max(ball(2.0, 0.25)), ball(2.0, 0.25));
-    assert_eq!(ball(2.0, 0.25).max(ball(1.0, 0.75)), ball(2.0, 0.75));
-    assert_eq!(ball(1.0, 0.25).max(ball(1.0, 0.75)), ball(1.0, 0.75));
-
-    let steps = [(1.0, 0.5), (-1.0, 0.5), (0.25, 0.5), (0.5, 0.5), (0.0, 0.0), (3.0, 0.0)];
-    let steps = steps.map(|(value, radius)| ball(value, radius).step());
-    assert_eq!(steps.map(|step| step.value.hi), [1.0, 0.0, 1.0, 1.0, 0.5, 1.0]);
-    assert_eq!(steps.map(|step| step.radius), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
+    assert_largest(ball, |truth| truth.radius);
 }

@@ -18,6 +18,33 @@ pub(super) fn assert_near(actual: f64, expected: f64) {
     assert!(actual == expected || close || actual.is_nan() && expected.is_nan(), "{actual:e}, expected {expected:e}");
 }
 
+/// What stands where the larger of two numbers does, made by value and error.
+fn assert_chooses<R: Real + PartialEq>(number: impl Fn(f64, f64) -> R) {
+    let chosen = |a: R, b: R| a.where_larger(b, number(10.0, 1.0), number(4.0, 3.0));
+    assert_eq!(chosen(number(2.0, 0.5), number(1.0, 0.25)), number(10.0, 1.0));
+    assert_eq!(chosen(number(1.0, 0.5), number(2.0, 0.25)), number(4.0, 3.0));
+    assert_eq!(chosen(number(1.0, 0.0), number(1.0, 0.0)), number(10.0, 1.0));
+    assert_eq!(chosen(number(f64::NAN, 0.0), number(2.0, 0.0)).value(), 10.0);
+    // Undecided, up to a distance of both errors: what is left may be 6 away, and off by its own error.
+    assert_eq!(chosen(number(2.0, 0.5), number(1.0, 0.5)), number(10.0, 9.0));
+    assert_eq!(chosen(number(1.0, 0.75), number(2.0, 0.5)), number(4.0, 7.0));
+    let apart = number(1.0, 0.0).where_larger(number(1.0, 0.5), number(4.0, 1.0), number(4.0, 3.0));
+    assert_eq!(apart, number(4.0, 3.0));
+}
+
+/// The larger of two numbers, made by value and error, and the step at 0.
+pub(super) fn assert_largest<R: Real + PartialEq>(number: impl Fn(f64, f64) -> R, error: fn(R) -> f64) {
+    assert_eq!(number(2.0, 0.5).max(number(1.0, 0.25)), number(2.0, 0.5));
+    assert_eq!(number(1.0, 0.5).max(number(2.0, 0.25)), number(2.0, 0.25));
+    assert_eq!(number(2.0, 0.25).max(number(1.0, 0.75)), number(2.0, 0.75));
+    assert_eq!(number(1.0, 0.25).max(number(1.0, 0.75)), number(1.0, 0.75));
+    assert!(number(f64::NAN, 0.0).max(number(1.0, 0.0)).value().is_nan());
+    let steps = [(1.0, 0.5), (-1.0, 0.5), (0.25, 0.5), (0.5, 0.5), (0.0, 0.0), (3.0, 0.0)];
+    let steps = steps.map(|(value, error)| number(value, error).step());
+    assert_eq!(steps.map(|step| step.value()), [1.0, 0.0, 1.0, 1.0, 0.5, 1.0]);
+    assert_eq!(steps.map(error), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
+}
+
 mod majorant {
     use super::*;
 
@@ -131,28 +158,11 @@ mod majorant {
     #[test]
     fn choices() {
         let number = |value, error| Majorant { value, size: 9.0, error, unit: 0.125 };
-        let chosen = |a: Majorant, b: Majorant| a.where_larger(b, number(10.0, 1.0), number(4.0, 3.0));
-        assert_eq!(chosen(number(2.0, 0.5), number(1.0, 0.25)), number(10.0, 1.0));
-        assert_eq!(chosen(number(1.0, 0.5), number(2.0, 0.25)), number(4.0, 3.0));
-        assert_eq!(chosen(number(1.0, 0.0), number(1.0, 0.0)), number(10.0, 1.0));
-        // Undecided, up to a distance of both errors: what is left may be 6 away, and off by its own error.
-        assert_eq!(chosen(number(2.0, 0.5), number(1.0, 0.5)), number(10.0, 9.0));
-        assert_eq!(chosen(number(1.0, 0.75), number(2.0, 0.5)), number(4.0, 7.0));
-        assert_eq!(chosen(number(f64::NAN, 0.0), number(2.0, 0.0)).value, 10.0);
-        let apart = number(1.0, 0.0).where_larger(number(1.0, 0.5), number(4.0, 1.0), number(4.0, 3.0));
-        assert_eq!(apart, number(4.0, 3.0));
-
-        assert_eq!(number(2.0, 0.5).max(number(1.0, 0.25)), number(2.0, 0.5));
-        assert_eq!(number(1.0, 0.5).max(number(2.0, 0.25)), number(2.0, 0.25));
-        assert_eq!(number(2.0, 0.25).max(number(1.0, 0.75)), number(2.0, 0.75));
+        assert_chooses(number);
+        assert_largest(number, |number| number.error);
         let wide = Majorant { size: 12.0, ..number(1.0, 0.5) };
         assert_eq!(number(1.5, 0.5).max(wide), Majorant { size: 12.0, ..number(1.5, 0.5) });
         assert_eq!(wide.max(number(1.5, 0.5)), Majorant { size: 12.0, ..number(1.5, 0.5) });
-
-        let steps = [(1.0, 0.5), (-1.0, 0.5), (0.25, 0.5), (0.5, 0.5), (0.0, 0.0), (3.0, 0.0)];
-        let steps = steps.map(|(value, error)| number(value, error).step());
-        assert_eq!(steps.map(|step| step.value), [1.0, 0.0, 1.0, 1.0, 0.5, 1.0]);
-        assert_eq!(steps.map(|step| step.error), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
     }
 }
 
@@ -271,25 +281,7 @@ mod running_error {
     #[test]
     fn choices() {
         let number = |value, error| Tracked { value, error, unit: 0.125 };
-        let chosen = |a: Tracked, b: Tracked| a.where_larger(b, number(10.0, 1.0), number(4.0, 3.0));
-        assert_eq!(chosen(number(2.0, 0.5), number(1.0, 0.25)), number(10.0, 1.0));
-        assert_eq!(chosen(number(1.0, 0.5), number(2.0, 0.25)), number(4.0, 3.0));
-        assert_eq!(chosen(number(1.0, 0.0), number(1.0, 0.0)), number(10.0, 1.0));
-        assert_eq!(chosen(number(2.0, 0.5), number(1.0, 0.5)), number(10.0, 9.0));
-        assert_eq!(chosen(number(1.0, 0.75), number(2.0, 0.5)), number(4.0, 7.0));
-        assert_eq!(chosen(number(f64::NAN, 0.0), number(2.0, 0.0)).value, 10.0);
-        let apart = number(1.0, 0.0).where_larger(number(1.0, 0.5), number(4.0, 1.0), number(4.0, 3.0));
-        assert_eq!(apart, number(4.0, 3.0));
-
-        assert_eq!(number(2.0, 0.5).max(number(1.0, 0.25)), number(2.0, 0.5));
-        assert_eq!(number(1.0, 0.5).max(number(2.0, 0.25)), number(2.0, 0.25));
-        assert_eq!(number(2.0, 0.25).max(number(1.0, 0.75)), number(2.0, 0.75));
-        assert_eq!(number(1.0, 0.25).max(number(1.0, 0.75)), number(1.0, 0.75));
-        assert!(number(f64::NAN, 0.0).max(number(1.0, 0.0)).value.is_nan());
-
-        let steps = [(1.0, 0.5), (-1.0, 0.5), (0.25, 0.5), (0.5, 0.5), (0.0, 0.0), (3.0, 0.0)];
-        let steps = steps.map(|(value, error)| number(value, error).step());
-        assert_eq!(steps.map(|step| step.value), [1.0, 0.0, 1.0, 1.0, 0.5, 1.0]);
-        assert_eq!(steps.map(|step| step.error), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
+        assert_chooses(number);
+        assert_largest(number, |number| number.error);
     }
 }

@@ -4,38 +4,18 @@ use std::time::Duration;
 
 use super::*;
 use crate::case::Flag;
-use crate::case::{Answer, Hello, Request};
 use crate::conformance::{Shown, Verdict};
 use crate::operation::{Refusal, RefusalKind};
-use crate::subject::{Fault, Subject};
 use crate::tensor::{Tensor, Tensors};
 
 type Change = fn(&Request, Answer) -> Result<Answer, Fault>;
 
 /// The reference, whose answers are changed, on one operation in F32 and F64.
-struct Scripted {
-    hello: Hello,
-    reference: Builtin,
-    change: Change,
-}
-
-impl Subject for Scripted {
-    fn hello(&self) -> &Hello {
-        &self.hello
-    }
-
-    fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
-        let answer = self.reference.answer(request)?;
-        (self.change)(request, answer)
-    }
-}
-
 fn pool(operation: &str, change: Change) -> Pool<'static> {
-    let reference = Builtin::new("reference").expect("a builtin");
-    let mut hello = reference.hello().clone();
-    hello.operations.retain(|name| name == operation);
-    hello.dtypes.retain(|dtype| matches!(dtype, DataType::F32 | DataType::F64));
-    Pool::of(Box::new(Scripted { hello, reference, change }))
+    let mut subject = Edited::new(change);
+    subject.hello.operations.retain(|name| name == operation);
+    subject.hello.dtypes.retain(|dtype| matches!(dtype, DataType::F32 | DataType::F64));
+    Pool::of(Box::new(subject))
 }
 
 /// The verdict of one law on one operation in F32.
