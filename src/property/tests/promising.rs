@@ -95,7 +95,7 @@ fn what_the_truth_keeps_is_promised() {
     assert_eq!(complaints, Vec::<String>::new());
 }
 
-/// The degree d of y(a·x) = aᵈ·y(x), with a = 2 and a = 3 where one of them shows it.
+/// The degree d of y(a·x) = aᵈ·y(x), for a = 2 and a = 4.
 #[test]
 fn the_degree_of_the_truth_is_promised() {
     let degree = |operation| {
