@@ -11,7 +11,7 @@
 
 use super::setting::{Setting, changed};
 use super::symmetry::{output_of, place};
-use super::trial::{Asked, Finding, Trial, exact, moments, sum};
+use super::trial::{Asked, Finding, Trial, ball, exact, moments, sum};
 use super::{Property, Scope};
 use crate::arithmetic::{DataType, Function, Real, Truth};
 use crate::case::{Flag, Step};
@@ -424,9 +424,14 @@ fn chunks(setting: &mut Setting) -> Option<Trial> {
             equal(finding, whole, index, one, other, "batch_norm of its chunk");
         }
         for name in ["running_mean", "running_var"].into_iter().filter(|_| kept_exactly) {
-            // A chain's last answer has what both chunks moved.
-            let of_parts =
-                if ghost { parts[1].balls(name) } else { parts.iter().flat_map(|p| p.balls(name)).collect() };
+            // A chain's last answer has what both chunks moved, and 1 − m of what the first one erred.
+            let of_last = || {
+                let erred = parts[0].errors(name).into_iter();
+                let with = |(last, erred): (Truth, f64)| last + exact(1.0 - momentum) * ball(0.0, erred);
+                parts[1].balls(name).into_iter().zip(erred).map(with).collect()
+            };
+            let of_parts: Vec<Truth> =
+                if ghost { of_last() } else { parts.iter().flat_map(|part| part.balls(name)).collect() };
             for (index, (one, other)) in whole.balls(name).into_iter().zip(of_parts).enumerate() {
                 finding.zero((0, 0), one - other, || {
                     let (is, expected) = (one.value.hi, other.value.hi);

@@ -8,10 +8,14 @@ use crate::conformance::{Shown, Verdict};
 use crate::operation::{Refusal, RefusalKind};
 use crate::tensor::{Tensor, Tensors};
 
+/// A change of answers, for a table.
 type Change = fn(&Request, Answer) -> Result<Answer, Fault>;
 
 /// The reference, whose answers are changed, on one operation in F32 and F64.
-fn pool(operation: &str, change: Change) -> Pool<'static> {
+fn pool(
+    operation: &str,
+    change: impl FnMut(&Request, Answer) -> Result<Answer, Fault> + Send + 'static,
+) -> Pool<'static> {
     let mut subject = Edited::new(change);
     subject.hello.operations.retain(|name| name == operation);
     subject.hello.dtypes.retain(|dtype| matches!(dtype, DataType::F32 | DataType::F64));
@@ -19,7 +23,11 @@ fn pool(operation: &str, change: Change) -> Pool<'static> {
 }
 
 /// The verdict of one law on one operation in F32.
-fn found(law: &str, operation: &str, change: Change) -> (Verdict, Shown) {
+fn found(
+    law: &str,
+    operation: &str,
+    change: impl FnMut(&Request, Answer) -> Result<Answer, Fault> + Send + 'static,
+) -> (Verdict, Shown) {
     let name = format!("property-{law}-{operation}-f32");
     let mut found = check(&mut pool(operation, change), 0, ROUNDS, &|other, _| other == name);
     assert_eq!(found.len(), 1, "{name}");
@@ -33,6 +41,16 @@ fn with_first(answer: Answer, change: impl Fn(f64) -> f64) -> Answer {
     let values = output.to_f64().into_iter().enumerate().map(|(index, y)| if index == 0 { change(y) } else { y });
     let changed = Tensor::rounded(output.dtype(), output.shape(), values.collect());
     tensors.insert("output".to_owned(), changed);
+    Answer::Tensors(tensors)
+}
+
+/// The running mean, where there is one, moved by one.
+fn with_mean_moved(answer: Answer) -> Answer {
+    let Answer::Tensors(mut tensors) = answer else { return answer };
+    if let Some(mean) = tensors.get_mut("running_mean") {
+        let values = mean.to_f64().into_iter().map(|mean| mean + 1.0).collect();
+        *mean = Tensor::rounded(mean.dtype(), mean.shape(), values);
+    }
     Answer::Tensors(tensors)
 }
 
@@ -115,16 +133,15 @@ fn what_is_shown_are_the_calls_of_the_law() {
     assert!(asked.len() > 1 && asked.iter().enumerate().all(|(step, (request, _))| request.step == step));
     let culprit = &asked[verdict.step].0;
     assert_eq!(culprit.call.tensors["input"].shape()[0], 1, "the call that is wrong");
+    // Calls with a state are not, even one each.
+    let (verdict, (case, asked)) = found("negation", "l1_batch_norm", |_, answer| Ok(with_first(answer, |y| y + 1.0)));
+    assert_eq!(verdict.outcome, Outcome::Fail);
+    assert_eq!((case.steps.len(), asked.len(), verdict.step), (1, 1, 0));
+    assert!(case.steps[0].tensors.contains_key("running_mean"));
     // A chain with a state is shown alone, as it was asked.
     let (verdict, (case, asked)) = found("evaluation-keeps", "batch_norm", |request, answer| {
-        let Answer::Tensors(mut tensors) = answer else { return Ok(answer) };
-        if request.call.mode == crate::operation::Mode::Eval
-            && let Some(mean) = tensors.get_mut("running_mean")
-        {
-            let values = mean.to_f64().into_iter().map(|mean| mean + 1.0).collect();
-            *mean = Tensor::rounded(mean.dtype(), mean.shape(), values);
-        }
-        Ok(Answer::Tensors(tensors))
+        let eval = request.call.mode == crate::operation::Mode::Eval;
+        Ok(if eval { with_mean_moved(answer) } else { answer })
     });
     assert_eq!(verdict.outcome, Outcome::Fail);
     assert_eq!(case.steps.len(), asked.len());
@@ -148,6 +165,82 @@ fn a_planted_bug_is_named_by_the_call_that_shows_it() {
     // No planted bug makes one element so large.
     let (verdict, _) = found("mean-zero", "layer_norm", |_, answer| Ok(with_first(answer, |y| y + 1e4)));
     assert_eq!((verdict.outcome, verdict.matches_bug), (Outcome::Fail, false));
+}
+
+/// The number of elements that were sent in what is shown.
+fn sent(shown: &Shown) -> usize {
+    shown.0.steps.iter().flat_map(|step| step.tensors.values()).map(Tensor::len).sum()
+}
+
+/// The number of elements of a call.
+fn sent_in(request: &Request) -> usize {
+    request.call.tensors.values().map(Tensor::len).sum()
+}
+
+#[test]
+fn what_is_shown_is_the_smallest_trial_that_is_as_bad() {
+    let name = "property-mean-square-layer_norm-f32";
+    let mut wrong = Pool::of(Box::new(Builtin::new("eps_doubled").expect("a builtin")));
+    let mut sent_of = |rounds| sent(&check(&mut wrong, 0, rounds, &|other, _| other == name)[0].1);
+    let all: Vec<usize> = (1..=ROUNDS).map(&mut sent_of).collect();
+    assert!(all.is_sorted_by(|before, after| before >= after) && all[0] > all[ROUNDS - 1], "{all:?}");
+    // Where the smallest trial does not tell the bug, another one does, and is shown.
+    let (smallest, mut bug) = (all[ROUNDS - 1], Builtin::new("eps_doubled").expect("a builtin"));
+    let change = move |request: &Request, _| {
+        if sent_in(request) <= smallest { Ok(Answer::Unsupported("too small".into())) } else { bug.answer(request) }
+    };
+    let found = check(&mut pool("layer_norm", change), 0, ROUNDS, &|other, _| other == name);
+    let (verdict, shown) = &found[0];
+    assert_eq!((verdict.outcome, verdict.ratio), (Outcome::Fail, Some(f64::INFINITY)));
+    assert_eq!(verdict.nearest_bug.map(|bug| bug.name), Some("eps_doubled"));
+    assert!(sent(shown) > smallest && verdict.message.contains("expected v/(v + eps)"), "{}", verdict.message);
+    // Where the others keep the law, they are not asked, whatever their answers are.
+    let name = "property-mean-zero-layer_norm-f32";
+    let mut bug = Builtin::new("eps_doubled").expect("a builtin");
+    let (kept, shown) =
+        check(&mut pool("layer_norm", |_, answer| Ok(answer)), 0, ROUNDS, &|other, _| other == name).remove(0);
+    let smallest = sent(&shown);
+    assert_eq!(kept.outcome, Outcome::Pass);
+    let change = move |request: &Request, _| {
+        if sent_in(request) <= smallest { Ok(Answer::Unsupported("too small".into())) } else { bug.answer(request) }
+    };
+    let (verdict, shown) = check(&mut pool("layer_norm", change), 0, ROUNDS, &|other, _| other == name).remove(0);
+    assert!(verdict.nearest_bug.is_none() && verdict.message.contains("too small"), "{}", verdict.message);
+    assert_eq!(sent(&shown), smallest);
+}
+
+/// The call that is wrong is the verdict's, whichever the law compares with which; the bug is told by any of them.
+#[test]
+fn the_call_that_is_wrong_by_itself_is_looked_for() {
+    let alone = |request: &Request| request.call.tensors["input"].shape()[0] == 1;
+    for wrong_alone in [true, false] {
+        let (verdict, (_, asked)) = found("batch-size", "layer_norm", move |request, answer| {
+            Ok(if alone(request) == wrong_alone { with_first(answer, |y| y + 1e4) } else { answer })
+        });
+        assert_eq!((verdict.outcome, verdict.nearest_bug.is_some()), (Outcome::Fail, false));
+        assert_eq!(alone(&asked[verdict.step].0), wrong_alone);
+    }
+    for bug_alone in [true, false] {
+        let mut bug = Builtin::new("eps_doubled").expect("a builtin");
+        let (verdict, (_, asked)) = found("batch-size", "layer_norm", move |request, answer| {
+            if alone(request) == bug_alone { bug.answer(request) } else { Ok(with_first(answer, |y| y + 1e4)) }
+        });
+        assert_eq!(verdict.nearest_bug.map(|bug| bug.name), Some("eps_doubled"));
+        assert_eq!(alone(&asked[verdict.step].0), bug_alone);
+    }
+}
+
+#[test]
+fn what_is_not_claimed_has_no_verdict() {
+    let mut subject = Edited::new(|_: &Request, answer| Ok(answer));
+    subject.hello.options.retain(|option| option != "gradients");
+    let mut pool = Pool::of(Box::new(subject));
+    let tried = |pool: &mut Pool<'_>, name| check(pool, 0, 1, &|other, _| other == name).len();
+    assert_eq!(tried(&mut pool, "property-gradient-sum-layer_norm-f32"), 0);
+    assert_eq!(tried(&mut pool, "property-mean-zero-layer_norm-f32"), 1);
+    // Nor has what is not run any more.
+    pool.stop_when(std::sync::Arc::new(|| true));
+    assert_eq!(tried(&mut pool, "property-mean-zero-layer_norm-f32"), 0);
 }
 
 #[test]
