@@ -77,6 +77,16 @@ const EDITS: &[(&str, &str, Edit)] = &[
     ("rows", "its layer norm is another", |request, answer, _| off(request, answer, "layer_norm")),
     ("length", "its normalize is another", |request, answer, _| off(request, answer, "normalize")),
     ("evolved", "its norm with v is another", |request, answer, _| off(request, answer, "evo_norm_s0")),
+    ("one-plus", "its layer norm 1p is another", |request, answer, _| off(request, answer, "layer_norm_1p")),
+    ("one-plus", "its adaptive layer norm is another", |request, answer, _| off(request, answer, "ada_layer_norm")),
+    ("one-plus", "its adaptive group norm is another", |request, answer, _| off(request, answer, "ada_group_norm")),
+    ("one-plus", "with a bias its layer norm 1p is another", |request, answer, _| {
+        if request.call.tensors.contains_key("bias") { off(request, answer, "layer_norm_1p") } else { answer }
+    }),
+    ("branch", "what is negative is too large", |_, answer, _| change(answer, |y| if y < 0.0 { 3.0 * y } else { y })),
+    ("dialect-equinox-ema", "what it keeps is right and what it shows is not", |_, answer, _| {
+        with(answer, "running_mean", |mean| moved(mean, |mean| 1.01 * mean))
+    }),
     ("controllers", "its first controller is another", |request, answer, _| {
         off(request, answer, "online_norm_backward")
     }),
@@ -131,6 +141,48 @@ const EDITS: &[(&str, &str, Edit)] = &[
         answer => answer,
     }),
 ];
+
+/// Each law asks about the operation that it is said to be about.
+#[test]
+fn a_law_is_tried_on_its_own_operation() {
+    let mut pool = Pool::of(Box::new(Builtin::new("reference").expect("a builtin")));
+    let found = check(&mut pool, 0, 1, &|name, _| name.ends_with("-f32"));
+    assert_eq!(found.len(), cells().filter(|cell| cell.dtype == DataType::F32).count());
+    for (verdict, (case, _)) in found {
+        let asked: Vec<&str> = case.steps.iter().map(|step| step.operation.name()).collect();
+        assert!(asked.contains(&verdict.operation), "{} asks about {asked:?}", verdict.case);
+    }
+}
+
+/// The sequences have calls of all kinds, and NaN late in them, so that something is seen before.
+#[test]
+fn the_momentum_machine_asks_all_it_should() {
+    let (mut kinds, mut lengths) = (BTreeSet::new(), BTreeSet::new());
+    for round in 0..ROUNDS {
+        let cell = cells().find(|cell| cell.name() == "property-momentum-machine-batch_norm-f32").expect("a cell");
+        for seed in 0..64 {
+            let draws: Vec<u64> = (0..256).map(|draw: u64| (draw * draw + seed) * 2_654_435_761 % 8191).collect();
+            let mut pool = Pool::of(Box::new(Builtin::new("reference").expect("a builtin")));
+            let (verdict, (case, _)) = check_drawn(&mut pool, &cell, round, &draws).expect("a trial");
+            assert!(verdict.outcome <= Outcome::Advisory, "{}", verdict.message);
+            lengths.insert(case.steps.len());
+            for (index, step) in case.steps.iter().enumerate() {
+                let input = &step.tensors["input"];
+                let nans = input.to_f64().iter().filter(|x| x.is_nan()).count();
+                assert!(nans == 0 || nans == 1 && index + 2 >= case.steps.len(), "{nans} NaN in step {index}");
+                kinds.insert(match (input.len() / input.shape()[1], step.mode) {
+                    _ if nans > 0 => "NaN",
+                    (0, _) => "empty",
+                    (1, Mode::Train) => "refused",
+                    (_, Mode::Eval) => "evaluation",
+                    _ => "training",
+                });
+            }
+        }
+    }
+    assert_eq!(kinds, BTreeSet::from(["NaN", "empty", "evaluation", "refused", "training"]));
+    assert_eq!(lengths, BTreeSet::from([4, 6, 8, 10, 12, 14]));
+}
 
 #[test]
 fn each_law_catches_the_subject_made_for_it() {
