@@ -193,4 +193,56 @@ mod tests {
         let grid = (0..=1000).map(|i| f64::from(i) / 1000.0);
         assert_relative_eq!(distance_scaled(&uniform, 0.75, grid), 0.25);
     }
+
+    /// Few roundings, of numbers of ordinary size.
+    const ROUNDED: f64 = 16.0 * f64::EPSILON;
+
+    #[test]
+    fn p_values_are_those_of_the_formulas() {
+        let uniform = |x: f64| x.clamp(0.0, 1.0);
+        // D = ½ for four values in the middle: 2·exp(−2·4·¼)
+        assert_relative_eq!(fit(&[0.5; 4], &uniform), 2.0 * (-2.0_f64).exp(), max_relative = ROUNDED);
+        assert_eq!(fit(&[0.5], &uniform), 1.0);
+        assert_eq!((distance(&[], &uniform), fit(&[f64::NAN; 100], &uniform) < 1e-80), (1.0, true));
+        // E = 6, |a|₂ = √8, |a|_∞ = 2; over four sums √2 and ½.
+        let squares = Squares(vec![(2.0, 1.0), (1.0, 4.0)]);
+        assert_eq!(squares.expectation(), 6.0);
+        for t in [1.0_f64, 2.25, 9.0] {
+            let (one, four) = (2.0 * 8.0_f64.sqrt() * t.sqrt(), 2.0 * 2.0_f64.sqrt() * t.sqrt());
+            let expected = 2.0 * (-t).exp();
+            // What is wrong by u in t is by t·u in its exponential.
+            let granted = 64.0 * f64::EPSILON * (1.0 + t);
+            for (mean, count) in [(6.0 + one + 4.0 * t, 1), (6.0 - one, 1), (6.0 + four + t, 4), (6.0 - four, 4)] {
+                assert_relative_eq!(squares.p_value(mean, count), expected.min(1.0), max_relative = granted);
+            }
+        }
+        assert_eq!((squares.p_value(f64::NAN, 1), squares.p_value(6.0, 3)), (0.0, 1.0));
+        // Of two degrees the tail is exp(−x/2): a quarter on either side. statrs's has ten digits and more.
+        for value in [2.0 * 4.0_f64.ln(), 2.0 * (4.0_f64 / 3.0).ln()] {
+            assert_relative_eq!(chi_squared(value, 2.0), 0.5, max_relative = 1e-9);
+        }
+        assert_eq!((chi_squared(f64::NAN, 2.0), chi_squared(2.0 * 2.0_f64.ln(), 2.0).min(1.0) > 0.99), (0.0, true));
+    }
+
+    #[test]
+    fn a_sample_is_as_large_as_it_must_be_and_no_larger() {
+        // x = ln(2/α) = 4 and x' = ln(1/β) = 1, to a rounding.
+        let rates = Rates { false_alarm: 2.0 * (-4.0_f64).exp(), miss: (-1.0_f64).exp() };
+        // (√4 + √1)²/(2·0.6²) = 12.5
+        assert_eq!(fit_sample(0.6, rates), 13);
+        // 16·63.71 = 1019.4
+        assert_eq!(normal_sample(2.0, 0.5, RATES), 1020);
+        for squares in [Squares(vec![(1.0, 1.0)]), Squares(vec![(2.0, 1.0), (1.0, 4.0)]), Squares(vec![(0.25, 3.0)])] {
+            for factor in [0.5_f64, 0.9, 1.1, 2.0, 3.0] {
+                let shows = |count: usize| {
+                    let count = count as f64;
+                    let wide =
+                        2.0 * squares.norm() * (2.0 + 1.0) / count.sqrt() + 2.0 * squares.largest() * 5.0 / count;
+                    (factor - 1.0).abs() * squares.expectation() >= factor.max(1.0) * wide
+                };
+                let count = squares.sample(factor, rates);
+                assert!(shows(count) && !shows(count - 1), "{squares:?} times {factor}: {count}");
+            }
+        }
+    }
 }

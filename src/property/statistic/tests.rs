@@ -1,9 +1,14 @@
 //! Each statistic, on the reference and on the bugs that it must see.
 
+use std::time::Duration;
+
 use rayon::prelude::*;
 
 use super::*;
-use crate::subject::Builtin;
+use crate::case::{Answer, Request};
+use crate::operation::{Refusal, RefusalKind};
+use crate::subject::{Builtin, Subject};
+use crate::tensor::Tensors;
 
 fn pool(name: &str) -> Pool<'static> {
     Pool::of(Box::new(Builtin::new(name).expect("a builtin")))
@@ -79,5 +84,142 @@ fn evidence_adds_up_over_seeds() {
         }
         assert_eq!(ledger.statistics.keys().collect::<Vec<_>>(), ["statistic-running_mean_variance-batch_norm-f64"]);
         assert!(ledger.statistics.values().all(|evidence| evidence.rounds() == 2));
+    }
+}
+
+#[test]
+fn what_is_claimed_and_selected_is_asked() {
+    let reference = Builtin::new("reference").expect("a builtin");
+    let mut hello = reference.hello().clone();
+    hello.operations.retain(|name| name == "layer_norm" || name == "batch_norm");
+    for (dtypes, suffix) in [
+        (&[DataType::F32, DataType::F64][..], Some("-f64")),
+        (&[DataType::F32, DataType::BF16], Some("-f32")),
+        (&[DataType::F16], None),
+    ] {
+        hello.dtypes = dtypes.to_vec();
+        let subject = Answering { hello: hello.clone(), answer: |_| Ok(Answer::Unsupported("it is shy".into())) };
+        let found = check(&mut Pool::of(Box::new(subject)), SEED, &|name| {
+            name.contains("-layer_norm-") || name.contains("running_var-")
+        });
+        let names: Vec<&str> = found.iter().map(|(verdict, _)| verdict.case.as_str()).collect();
+        let expected = ["standardized-layer_norm", "variance-layer_norm", "running_var-batch_norm"];
+        let expected =
+            suffix.map_or(vec![], |suffix| expected.map(|name| format!("statistic-{name}{suffix}")).to_vec());
+        assert_eq!(names, expected);
+        for (verdict, _) in found {
+            assert_eq!((verdict.outcome, verdict.step), (Outcome::Fail, 0));
+            assert_eq!(verdict.message, "it says that it cannot do it: it is shy");
+        }
+    }
+}
+
+/// A subject of one answer.
+struct Answering {
+    hello: Hello,
+    answer: fn(&Request) -> Result<Answer, Fault>,
+}
+
+impl Subject for Answering {
+    fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
+        (self.answer)(request)
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    let cases: [(fn(&Request) -> Result<Answer, Fault>, Outcome, &str); 5] = [
+        (
+            |_| {
+                let refusal = Refusal::new(RefusalKind::Shape, "odd");
+                Ok(Answer::Refused { refusal, state: Tensors::new() })
+            },
+            Outcome::Fail,
+            "it refuses: odd",
+        ),
+        (|_| Ok(Answer::Tensors(Tensors::new())), Outcome::Fail, "the wrong tensors"),
+        (|_| Err(Fault::Panicked("dear me".into())), Outcome::Crash, "it panicked: dear me"),
+        (
+            |_| Err(Fault::TimedOut { limit: Duration::from_secs(1), stderr: String::new() }),
+            Outcome::Timeout,
+            "no answer",
+        ),
+        // Of several steps the first is answered.
+        (
+            |request| match request.step {
+                0 => Builtin::new("reference").expect("a builtin").answer(request),
+                _ => Err(Fault::TimedOut { limit: Duration::from_secs(1), stderr: String::new() }),
+            },
+            Outcome::Timeout,
+            "no answer",
+        ),
+    ];
+    for (answer, outcome, message) in cases {
+        let hello = Builtin::new("reference").expect("a builtin").hello().clone();
+        let mut pool = Pool::of(Box::new(Answering { hello, answer }));
+        let found = check(&mut pool, SEED, &|name| name == "statistic-running_var-batch_norm-f64");
+        let [(verdict, _)] = &found[..] else { panic!("{} verdicts", found.len()) };
+        assert_eq!(verdict.outcome, outcome, "{}", verdict.message);
+        assert!(verdict.message.contains(message), "{}", verdict.message);
+    }
+    // Steps that are missing without a fault.
+    let mut run =
+        findings(&mut pool("reference"), SEED, &|name| name == "statistic-running_var-batch_norm-f64", |found| {
+            found[0].run.clone()
+        });
+    assert!(experiment::last(&run, run.steps.len(), "running_var").is_ok());
+    run.steps.pop();
+    let missing = experiment::last(&run, run.steps.len() + 1, "running_var");
+    assert!(matches!(missing, Err(Missing::Said(what)) if what == "it did not answer every step"));
+    let missing = experiment::last(&run, run.steps.len(), "hidden_var");
+    assert!(matches!(missing, Err(Missing::Said(what)) if what == "its answer has no hidden_var"));
+}
+
+/// α/K for the smallest p-value of K tests, α/(K − 1) for the next, until one is larger (Holm 1979).
+#[test]
+fn the_smallest_p_values_are_compared_first() {
+    let all = tests().len() as f64;
+    let chosen = |name: &str| name.starts_with("statistic-running_var_ratio") || name.starts_with("statistic-standard");
+    let failed = |p_values: &[f64]| {
+        findings(&mut pool("reference"), SEED, &chosen, |mut found| {
+            found.truncate(p_values.len());
+            assert_eq!(found.len(), p_values.len());
+            for (found, &p) in found.iter_mut().zip(p_values) {
+                found.p = Some(p);
+            }
+            holm(&mut found);
+            let failed =
+                |found: &Found<'_>| found.verdict.outcome == Outcome::Fail && found.verdict.message.contains("p = ");
+            found.iter().map(failed).collect::<Vec<_>>()
+        })
+    };
+    let [first, second, third] = [0.0, 1.0, 2.0].map(|rank| FALSE_ALARM / (all - rank));
+    assert_eq!(failed(&[0.5, first * 0.999, 0.7]), [false, true, false]);
+    assert_eq!(failed(&[0.5, first * 1.001, 0.7]), [false; 3]);
+    assert_eq!(failed(&[third * 0.999, second * 0.999, first * 0.999]), [true; 3]);
+    assert_eq!(failed(&[second * 1.001, second * 1.0005, first * 0.999]), [false, false, true]);
+}
+
+#[test]
+fn an_experiment_is_as_large_as_its_statistics_need() {
+    let rows = false_alarms();
+    assert_eq!(rows.len(), tests().len());
+    for ((statistic, operation), row) in tests().into_iter().zip(&rows) {
+        assert_eq!((row.statistic, row.operation), (statistic.name, operation));
+        let shares =
+            |(other, name): &(&Statistic, &str)| other.experiment == statistic.experiment && *name == operation;
+        let needed = tests().into_iter().zip(&rows).filter(|(test, _)| shares(test)).map(|(_, row)| row.needed).max();
+        assert_eq!(Some(row.asked), needed.map(|needed| needed + needed % 2));
+    }
+    let named = named();
+    assert_eq!(named.len(), 2 * rows.len());
+    let (_, flags) = named.iter().find(|(name, _)| name == "statistic-standardized-layer_norm-f32").expect("a name");
+    assert_eq!(*flags, [Flag::VarianceDenominator]);
+    for (name, _) in named {
+        assert!(Statistic::from_name(&name).is_some_and(|statistic| name.contains(statistic.name)), "{name}");
     }
 }
