@@ -158,6 +158,7 @@ fn a_planted_bug_is_named_by_the_call_that_shows_it() {
         assert_eq!(verdict.outcome, Outcome::Fail);
         assert_eq!(verdict.nearest_bug.map(|bug| bug.name), Some(bug.name));
         assert!(verdict.matches_bug && verdict.message.contains("expected v/(v + eps)"), "{}", verdict.message);
+        assert!(verdict.message.starts_with("the mean square of the group of output["), "{}", verdict.message);
         assert_eq!(verdict.grade, None);
         assert!(verdict.step < shown.1.len());
         assert_eq!(verdict.flags, Property::from_name("mean-square").expect("a property").flags);

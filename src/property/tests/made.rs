@@ -154,6 +154,23 @@ fn a_law_is_tried_on_its_own_operation() {
     }
 }
 
+/// A law that asks for what must be refused would compare nothing.
+#[test]
+fn only_laws_about_refusals_see_any() {
+    let complaint = properties().collect::<Vec<_>>().into_par_iter().find_map_any(|law| {
+        let mut refused = false;
+        let subject = Edited::new(|_: &Request, answer| {
+            refused |= matches!(answer, Answer::Refused { .. });
+            Ok(answer)
+        });
+        let own: BTreeSet<String> = law.operations().map(|operation| law.case_name(operation, DataType::F32)).collect();
+        check(&mut Pool::of(Box::new(subject)), 0, ROUNDS, &|name, _| own.contains(name));
+        let about = ["boundary", "momentum-machine"].contains(&law.name) || law.name.starts_with("dialect-");
+        (refused && !about).then_some(law.name)
+    });
+    assert_eq!(complaint, None);
+}
+
 /// The sequences have calls of all kinds, and NaN late in them, so that something is seen before.
 #[test]
 fn the_momentum_machine_asks_all_it_should() {
