@@ -429,3 +429,45 @@ fn other_samples_seen(setting: &mut Setting) -> Option<Trial> {
         differ(answers, finding, |index| index < first, "with other values in the other samples");
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::arithmetic::DataType;
+    use crate::property::ROUNDS;
+
+    #[test]
+    fn the_last_digit_of_a_number_is_found() {
+        let cases = [(0.0, 0.0), (1.0, 1.0), (-6.0, 2.0), (0.75, 0.25), (1.0 + f64::EPSILON, f64::EPSILON)];
+        for (x, bit) in cases {
+            assert_eq!(lowest_bit(x), bit, "{x}");
+        }
+    }
+
+    /// Every type holds what is shifted, so that all elements that share a constant move by it, and by no rounding of it.
+    #[test]
+    fn a_shift_is_exact_and_never_nothing() {
+        for dtype in DataType::FLOATS {
+            for (operation, round) in
+                ["layer_norm", "batch_norm", "rms_norm"].into_iter().zip(0..ROUNDS).cycle().take(12)
+            {
+                for kind in 0..3 {
+                    let mut setting = Setting::new("shift", operation, dtype, kind as u64, round);
+                    let step = setting.step();
+                    let other = shifted(&mut setting, &step, kind);
+                    let (input, moved) = (step.tensors["input"].to_f64(), other.tensors["input"].to_f64());
+                    let mut by = BTreeMap::new();
+                    for (index, (x, y)) in input.into_iter().zip(moved).enumerate() {
+                        let [n, c, _] = axes(&step, index);
+                        let shift = by.entry([0, c, n][kind]).or_insert(y - x);
+                        assert!(*shift == y - x && *shift != 0.0, "{x} to {y}, others by {shift}");
+                    }
+                    let differ = by.values().any(|shift| Some(shift) != by.values().next());
+                    assert_eq!(differ, by.len() > 1, "{by:?}");
+                }
+            }
+        }
+    }
+}

@@ -146,6 +146,8 @@ mod tests {
     use super::*;
 
     const RATES: Rates = Rates { false_alarm: 1e-6, miss: 1e-3 };
+    /// Few roundings, of numbers of ordinary size.
+    const ROUNDED: f64 = 16.0 * f64::EPSILON;
 
     #[test]
     fn normal_quantiles_are_the_tables() {
@@ -153,6 +155,7 @@ mod tests {
         // digits, of which a p-value needs two.
         let granted = |z: f64| z * z * f64::EPSILON + 2f64.powi(-33);
         assert_relative_eq!(normal(1.959963984540054, 0.0, 1.0), 0.05, max_relative = granted(1.96));
+        assert_relative_eq!(normal(3.0 - 2.0 * 1.959963984540054, 3.0, 2.0), 0.05, max_relative = granted(1.96));
         assert_relative_eq!(normal(-5.0, 1.0, 1.0), 1.973_175_290_075_396e-9, max_relative = granted(6.0));
         // (4.892 + 3.090)² ≈ 63.71
         assert_eq!(normal_sample(1.0, 1.0, RATES), 64);
@@ -189,13 +192,14 @@ mod tests {
         let uniform = |x: f64| x.clamp(0.0, 1.0);
         assert_relative_eq!(distance(&[0.5], &uniform), 0.5);
         assert_relative_eq!(distance(&[0.25, 0.75], &uniform), 0.25);
+        // Above the steps at 2/3, and below that to 2/3.
+        assert_relative_eq!(distance(&[0.45, 0.95, 0.1], &uniform), 0.95 - 2.0 / 3.0, max_relative = ROUNDED);
+        assert_relative_eq!(distance(&[0.9, 0.2, 0.05], &uniform), 2.0 / 3.0 - 0.2, max_relative = ROUNDED);
         assert_eq!(distance(&[0.25, f64::NAN], &uniform), 1.0);
+        assert_eq!(distance_scaled(&uniform, 0.5, [0.0, 0.25, 0.375].into_iter()), 0.375);
         let grid = (0..=1000).map(|i| f64::from(i) / 1000.0);
         assert_relative_eq!(distance_scaled(&uniform, 0.75, grid), 0.25);
     }
-
-    /// Few roundings, of numbers of ordinary size.
-    const ROUNDED: f64 = 16.0 * f64::EPSILON;
 
     #[test]
     fn p_values_are_those_of_the_formulas() {
