@@ -422,8 +422,8 @@ fn chunks(setting: &mut Setting) -> Option<Trial> {
             equal(finding, whole, index, one, other, "batch_norm of its chunk");
         }
         for name in ["running_mean", "running_var"] {
-            // A chain's last answer has what both chunks moved, and 1 − m of what the first one erred, as where it is
-            // rounded to a half type; ghost batch norm keeps that to itself.
+            // A chain's last answer has what both chunks moved, and 1 − m of what the first answer is off: ghost batch norm
+            // stores nothing between them.
             let of_last = || {
                 let erred = parts[0].errors(name).into_iter();
                 let with = |(last, erred): (Truth, f64)| last + exact(1.0 - momentum) * ball(0.0, erred);

@@ -163,8 +163,8 @@ fn each_law_finds_its_bug_and_is_kept_without_it() {
     assert_eq!(complaint, None);
 }
 
-/// Each law of a family is tried on all its cells, kept by the reference, also where it errs as its bounds allow, and broken by those planted bugs that the page of
-/// the matrix names.
+/// Each law of a family is tried on all its cells, kept by the reference, also where it errs as its bounds allow, and broken
+/// by those planted bugs that the page of the matrix names.
 fn assert_family(laws: &'static [Property]) {
     let complaint = laws.par_iter().find_map_any(|law| {
         let own: BTreeSet<String> =
