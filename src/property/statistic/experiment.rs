@@ -198,3 +198,40 @@ pub(super) fn groups(operation: &str, output: &Tensor) -> Vec<Vec<f64>> {
     let group = |channel| (0..samples).flat_map(|n| values[place(n, channel)..][..length].to_vec()).collect();
     (0..channels).map(group).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Groups of four values, but where a sample has eight; what shares a running statistic is spread over samples.
+    #[test]
+    fn the_groups_lie_as_each_operation_has_them() {
+        let shape = |experiment: Experiment, operation: &str| {
+            let case = experiment.case(operation, DataType::F64, 6, 0);
+            case.steps[0].tensors["input"].shape().to_vec()
+        };
+        for (experiment, operation, expected) in [
+            (Experiment::OneSample, "batch_norm", &[1, 6, 8][..]),
+            (Experiment::TwoSamples, "batch_norm", &[2, 6, 4]),
+            (Experiment::OneStep, "batch_norm", &[2, 6, 2]),
+            (Experiment::OneStep, "instance_norm", &[2, 6, 4]),
+            (Experiment::Standardize, "layer_norm", &[6, 4]),
+            (Experiment::Standardize, "rms_norm", &[6, 4]),
+            (Experiment::Standardize, "group_norm", &[3, 4, 2]),
+        ] {
+            assert_eq!(shape(experiment, operation), expected, "{experiment:?} for {operation}");
+        }
+    }
+
+    #[test]
+    fn what_is_drawn_depends_on_the_experiment_the_operation_and_the_seed() {
+        let input = |experiment: Experiment, operation: &str, seed: u64| {
+            experiment.case(operation, DataType::F64, 6, seed).steps[0].tensors["input"].get(0)
+        };
+        let first = input(Experiment::OneStep, "batch_norm", 0);
+        assert_eq!(first, input(Experiment::OneStep, "batch_norm", 0));
+        assert_ne!(first, input(Experiment::OneStep, "batch_norm", 1));
+        assert_ne!(first, input(Experiment::OneStep, "sync_batch_norm", 0));
+        assert_ne!(input(Experiment::Standardize, "layer_norm", 0), 1.0 + input(Experiment::ShowEps, "layer_norm", 0));
+    }
+}

@@ -163,6 +163,9 @@ fn a_planted_bug_is_named_by_the_call_that_shows_it() {
         assert!(verdict.step < shown.1.len());
         assert_eq!(verdict.flags, Property::from_name("mean-square").expect("a property").flags);
     }
+    let mut pool = Pool::of(Box::new(Builtin::new("gradient_without_mean").expect("a builtin")));
+    let (verdict, _) = check(&mut pool, 0, ROUNDS, &|name, _| name == "property-gradient-sum-layer_norm-f32").remove(0);
+    assert!(verdict.message.starts_with("the gradients of the group of grad_input["), "{}", verdict.message);
     // No planted bug makes one element so large.
     let (verdict, _) = found("mean-zero", "layer_norm", |_, answer| Ok(with_first(answer, |y| y + 1e4)));
     assert_eq!((verdict.outcome, verdict.matches_bug), (Outcome::Fail, false));
