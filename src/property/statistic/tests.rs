@@ -223,3 +223,34 @@ fn an_experiment_is_as_large_as_its_statistics_need() {
         assert!(Statistic::from_name(&name).is_some_and(|statistic| name.contains(statistic.name)), "{name}");
     }
 }
+
+/// The smallest sample that keeps both rates, from the same inequalities in 20 digits, with the distances of distribution
+/// functions found by search and not on a grid (mpmath 1.3).
+#[test]
+fn a_statistic_takes_as_many_groups_as_were_computed_otherwise() {
+    let needed = |statistic: &str, operation: &str| {
+        let is_own = |row: &FalseAlarm| row.statistic == statistic && row.operation == operation;
+        false_alarms().into_iter().find(is_own).map(|row| row.needed)
+    };
+    for (statistic, operation, groups) in [
+        ("standardized", "batch_norm", 7061),
+        ("standardized", "group_norm", 7061),
+        ("standardized", "rms_norm", 15_218),
+        ("variance", "layer_norm", 1808),
+        ("variance", "rms_norm", 1325),
+        ("running_var_fit", "sync_batch_norm", 1808),
+        ("running_var_fit", "instance_norm", 866),
+        ("running_var_ratio", "batch_norm", 3844),
+        ("running_var_ratio", "instance_norm", 1792),
+        ("running_mean", "batch_norm", 1499),
+        ("running_mean", "instance_norm", 750),
+        ("running_mean_variance", "batch_norm", 6959),
+        ("running_var", "batch_norm", 1592),
+        ("running_var", "instance_norm", 796),
+        ("cumulative_mean", "batch_norm", 6959),
+        ("between_samples", "batch_norm", 15_061),
+        ("batch_of_one", "batch_norm", 3801),
+    ] {
+        assert_eq!(needed(statistic, operation), Some(groups), "{statistic} of {operation}");
+    }
+}
