@@ -354,3 +354,16 @@ fn compared(what: &str, observed: f64, expected: f64) -> String {
 fn average(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_tells_what_was_observed_and_expected() {
+        let found = scatter(&[1.0, 3.0], 2.0, 4.0);
+        assert_eq!(found.text, "the mean square deviation of the running means is 1.000000, expected 4.000000");
+        let found = fit(&[0.5; 4], &|x| x, "of the values", "uniform");
+        assert_eq!(found.text, "the distribution function of the values is up to 0.5000 away from uniform, over 4");
+    }
+}
