@@ -153,6 +153,8 @@ mod tests {
         ledger().save(&path).unwrap();
         assert_eq!(Ledger::load(&path, &hello("1")).unwrap(), ledger());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        // A folder is no file, and no reason to begin anew.
+        assert!(matches!(Ledger::load(folder.path(), &hello("1")), Err(LedgerError::Io(_))));
         assert_eq!(ledger().strongest().unwrap().0, "strong");
         assert!(ledger().statistics["strong"].rejects(1e-9) && !ledger().statistics["weak"].rejects(0.5));
     }

@@ -57,6 +57,8 @@ fn a_failure_names_the_bug_and_says_by_how_much() {
     let names: Vec<&str> =
         failed.iter().filter_map(|verdict| Statistic::from_name(&verdict.case)).map(|it| it.name).collect();
     assert_eq!(names, ["running_var_fit", "running_var", "between_samples", "batch_of_one"]);
+    // What is left of 3 after eight steps, 0.75⁸ of it, and the rest of 2.25.
+    assert!(failed[1].message.contains("expected 2.325085"), "{}", failed[1].message);
     for verdict in &failed {
         assert_eq!(verdict.nearest_bug.map(|bug| bug.name), Some("biased_running_var"), "{}", verdict.case);
         assert!(verdict.grade.is_none() && verdict.matches_bug);
