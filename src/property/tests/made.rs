@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::case::{COUNTER, LayoutFormat};
-use crate::operation::{Mode, Refusal, RefusalKind};
+use crate::operation::{Mode, Operation, Refusal, RefusalKind};
 use crate::tensor::{Tensor, Tensors};
 
 type Edit = fn(&Request, Answer, calls: u64) -> Answer;
@@ -55,6 +55,11 @@ fn moved(tensor: &Tensor, change: impl Fn(f64) -> f64) -> Tensor {
     Tensor::rounded(tensor.dtype(), tensor.shape(), tensor.to_f64().into_iter().map(change).collect())
 }
 
+/// By a thousandth where it is small: less than a law grants whose bound is off by one.
+fn slightly_off(mean: f64) -> f64 {
+    if mean.abs() < 64.0 { 1.001 * mean } else { mean }
+}
+
 /// Mistakes of one operation alone, of a mode, a layout, a moment: the law that sees it, what it is.
 const EDITS: &[(&str, &str, Edit)] = &[
     ("negation", "it rectifies its output", |_, answer, _| change(answer, |y| y.max(-0.25))),
@@ -84,8 +89,14 @@ const EDITS: &[(&str, &str, Edit)] = &[
         if request.call.tensors.contains_key("bias") { off(request, answer, "layer_norm_1p") } else { answer }
     }),
     ("branch", "what is negative is too large", |_, answer, _| change(answer, |y| if y < 0.0 { 3.0 * y } else { y })),
-    ("dialect-equinox-ema", "what it keeps is right and what it shows is not", |_, answer, _| {
-        with(answer, "running_mean", |mean| moved(mean, |mean| 1.01 * mean))
+    ("running-twice", "with m = 0.75 its mean is another", |request, answer, _| match &request.call.operation {
+        Operation::BatchNorm(norm) if norm.momentum == Some(0.75) => {
+            with(answer, "running_mean", |mean| moved(mean, slightly_off))
+        }
+        _ => answer,
+    }),
+    ("dialect-haiku", "what it keeps is right and what it shows is not", |_, answer, _| {
+        with(answer, "running_mean", |mean| moved(mean, slightly_off))
     }),
     ("controllers", "its first controller is another", |request, answer, _| {
         off(request, answer, "online_norm_backward")
