@@ -1,6 +1,6 @@
 //! The family's kernel: its gradients against dual numbers through its forward pass, and its rules one by one.
 
-use super::normalization::{check_dtypes, check_vectors, factor, normalizes_by_batch};
+use super::normalization::{check_dtypes, check_vectors, factor, moves, normalizes_by_batch};
 use super::*;
 use crate::arithmetic::{DataType, Dual, Factor, Plain, Real, Truth};
 use crate::case::values::Values;
@@ -63,17 +63,22 @@ fn gradients_are_those_of_the_forward_pass() {
     let trains = |step: &Step| step.mode == Mode::Train && step.plan(&Rule::default()).unwrap().update.is_some();
     let all = |_: &Step| true;
     let evaluates = |step: &Step| step.mode == Mode::Eval;
-    let cases: [Asked; 7] = [
+    let cases: [Asked; 9] = [
         ("batch_norm", Rule::default(), trains),
         ("batch_norm", Rule::default(), evaluates),
         ("batch_norm", updated, trains),
+        ("batch_norm", Rule { momentum: MomentumSense::OfOld, ..updated }, trains),
+        ("batch_norm", Rule { average: Average::FirstReplaces, ..updated }, trains),
         ("instance_norm", Rule::default(), evaluates),
         ("group_norm", Rule::default(), all),
         ("layer_norm", Rule::default(), all),
         ("rms_norm", Rule::default(), all),
     ];
     for (name, rule, fits) in cases {
-        for step in steps(name, 6, fits) {
+        for mut step in steps(name, 6, fits) {
+            if rule.average == Average::FirstReplaces {
+                step.tensors.insert("num_batches_tracked".to_owned(), Tensor::counter(0));
+            }
             let (by_hand, by_dual) = along(&step, &rule);
             let (error, radius) = ((by_hand - by_dual).value.hi.abs(), by_hand.radius + by_dual.radius);
             assert!(error <= radius, "{:?}: {by_hand:?} by hand, {by_dual:?} by dual numbers", step.operation);
@@ -155,6 +160,18 @@ fn when_the_batch_normalizes() {
     assert_eq!(by_batch(running), [false, true, false, true]);
     assert_eq!(by_batch(Rule { batch_statistics_in_eval: true, ..Rule::default() }), [true; 4]);
     assert_eq!(by_batch(Rule { batch_statistics_in_eval: true, ..running }), [false, true, true, true]);
+}
+
+#[test]
+fn when_the_statistics_move() {
+    for (updates, expected) in [
+        (Updates::InTraining, [true, false]),
+        (Updates::Twice, [true, false]),
+        (Updates::Always, [true, true]),
+        (Updates::Never, [false, false]),
+    ] {
+        assert_eq!([true, false].map(|train| moves(train, &Rule { updates, ..Rule::default() })), expected);
+    }
 }
 
 #[test]
