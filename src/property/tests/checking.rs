@@ -119,6 +119,7 @@ fn right_refusals_are_no_trouble() {
     let (verdict, _) = found("boundary", "batch_norm", refuses);
     assert_eq!(verdict.outcome, Outcome::Fail);
     assert!(!verdict.message.contains("where it must answer"), "{}", verdict.message);
+    assert!(verdict.message.contains("in evaluation is refused, and must be answered: few"), "{}", verdict.message);
 }
 
 #[test]
