@@ -116,10 +116,12 @@ fn what_is_claimed_and_selected_is_asked() {
     }
 }
 
+type Answers = fn(&Request) -> Result<Answer, Fault>;
+
 /// A subject of one answer.
 struct Answering {
     hello: Hello,
-    answer: fn(&Request) -> Result<Answer, Fault>,
+    answer: Answers,
 }
 
 impl Subject for Answering {
@@ -134,7 +136,7 @@ impl Subject for Answering {
 
 #[test]
 fn what_cannot_be_measured_is_said() {
-    let cases: [(fn(&Request) -> Result<Answer, Fault>, Outcome, &str); 5] = [
+    let cases: [(Answers, Outcome, &str); 5] = [
         (
             |_| {
                 let refusal = Refusal::new(RefusalKind::Shape, "odd");
