@@ -232,6 +232,7 @@ mod tests {
         assert_eq!(first, input(Experiment::OneStep, "batch_norm", 0));
         assert_ne!(first, input(Experiment::OneStep, "batch_norm", 1));
         assert_ne!(first, input(Experiment::OneStep, "sync_batch_norm", 0));
+        // They differ by more than their means, 1 and 0.
         assert_ne!(input(Experiment::Standardize, "layer_norm", 0), 1.0 + input(Experiment::ShowEps, "layer_norm", 0));
     }
 }

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use super::*;
 use crate::case::{Answer, Request};
 use crate::operation::{Refusal, RefusalKind};
-use crate::subject::{Builtin, Subject};
+use crate::property::tests::Edited;
+use crate::subject::Builtin;
 use crate::tensor::Tensors;
 
 fn pool(name: &str) -> Pool<'static> {
@@ -91,16 +92,14 @@ fn evidence_adds_up_over_seeds() {
 
 #[test]
 fn what_is_claimed_and_selected_is_asked() {
-    let reference = Builtin::new("reference").expect("a builtin");
-    let mut hello = reference.hello().clone();
-    hello.operations.retain(|name| name == "layer_norm" || name == "batch_norm");
     for (dtypes, suffix) in [
         (&[DataType::F32, DataType::F64][..], Some("-f64")),
         (&[DataType::F32, DataType::BF16], Some("-f32")),
         (&[DataType::F16], None),
     ] {
-        hello.dtypes = dtypes.to_vec();
-        let subject = Answering { hello: hello.clone(), answer: |_| Ok(Answer::Unsupported("it is shy".into())) };
+        let mut subject = Edited::new(|_: &Request, _| Ok(Answer::Unsupported("it is shy".into())));
+        subject.hello.operations.retain(|name| name == "layer_norm" || name == "batch_norm");
+        subject.hello.dtypes = dtypes.to_vec();
         let found = check(&mut Pool::of(Box::new(subject)), SEED, &|name| {
             name.contains("-layer_norm-") || name.contains("running_var-")
         });
@@ -116,55 +115,37 @@ fn what_is_claimed_and_selected_is_asked() {
     }
 }
 
-type Answers = fn(&Request) -> Result<Answer, Fault>;
-
-/// A subject of one answer.
-struct Answering {
-    hello: Hello,
-    answer: Answers,
-}
-
-impl Subject for Answering {
-    fn hello(&self) -> &Hello {
-        &self.hello
-    }
-
-    fn answer(&mut self, request: &Request) -> Result<Answer, Fault> {
-        (self.answer)(request)
-    }
-}
-
 #[test]
 fn what_cannot_be_measured_is_said() {
-    let cases: [(Answers, Outcome, &str); 5] = [
+    type Edit = fn(&Request, Answer) -> Result<Answer, Fault>;
+    let cases: [(Edit, Outcome, &str); 5] = [
         (
-            |_| {
+            |_, _| {
                 let refusal = Refusal::new(RefusalKind::Shape, "odd");
                 Ok(Answer::Refused { refusal, state: Tensors::new() })
             },
             Outcome::Fail,
             "it refuses: odd",
         ),
-        (|_| Ok(Answer::Tensors(Tensors::new())), Outcome::Fail, "the wrong tensors"),
-        (|_| Err(Fault::Panicked("dear me".into())), Outcome::Crash, "it panicked: dear me"),
+        (|_, _| Ok(Answer::Tensors(Tensors::new())), Outcome::Fail, "the wrong tensors"),
+        (|_, _| Err(Fault::Panicked("dear me".into())), Outcome::Crash, "it panicked: dear me"),
         (
-            |_| Err(Fault::TimedOut { limit: Duration::from_secs(1), stderr: String::new() }),
+            |_, _| Err(Fault::TimedOut { limit: Duration::from_secs(1), stderr: String::new() }),
             Outcome::Timeout,
             "no answer",
         ),
         // Of several steps the first is answered.
         (
-            |request| match request.step {
-                0 => Builtin::new("reference").expect("a builtin").answer(request),
+            |request, answer| match request.step {
+                0 => Ok(answer),
                 _ => Err(Fault::TimedOut { limit: Duration::from_secs(1), stderr: String::new() }),
             },
             Outcome::Timeout,
             "no answer",
         ),
     ];
-    for (answer, outcome, message) in cases {
-        let hello = Builtin::new("reference").expect("a builtin").hello().clone();
-        let mut pool = Pool::of(Box::new(Answering { hello, answer }));
+    for (edit, outcome, message) in cases {
+        let mut pool = Pool::of(Box::new(Edited::new(edit)));
         let found = check(&mut pool, SEED, &|name| name == "statistic-running_var-batch_norm-f64");
         let [(verdict, _)] = &found[..] else { panic!("{} verdicts", found.len()) };
         assert_eq!(verdict.outcome, outcome, "{}", verdict.message);

@@ -6,7 +6,6 @@ use super::*;
 use crate::case::Flag;
 use crate::conformance::{Shown, Verdict};
 use crate::operation::{Refusal, RefusalKind};
-use crate::tensor::{Tensor, Tensors};
 
 /// A change of answers, for a table.
 type Change = fn(&Request, Answer) -> Result<Answer, Fault>;
@@ -36,22 +35,12 @@ fn found(
 
 /// The output with its first element made anew.
 fn with_first(answer: Answer, change: impl Fn(f64) -> f64) -> Answer {
-    let Answer::Tensors(mut tensors) = answer else { return answer };
-    let output = &tensors["output"];
-    let values = output.to_f64().into_iter().enumerate().map(|(index, y)| if index == 0 { change(y) } else { y });
-    let changed = Tensor::rounded(output.dtype(), output.shape(), values.collect());
-    tensors.insert("output".to_owned(), changed);
-    Answer::Tensors(tensors)
+    with(answer, "output", |output| moved(output, |index, y| if index == 0 { change(y) } else { y }))
 }
 
 /// The running mean, where there is one, moved by one.
 fn with_mean_moved(answer: Answer) -> Answer {
-    let Answer::Tensors(mut tensors) = answer else { return answer };
-    if let Some(mean) = tensors.get_mut("running_mean") {
-        let values = mean.to_f64().into_iter().map(|mean| mean + 1.0).collect();
-        *mean = Tensor::rounded(mean.dtype(), mean.shape(), values);
-    }
-    Answer::Tensors(tensors)
+    with(answer, "running_mean", |mean| moved(mean, |_, mean| mean + 1.0))
 }
 
 #[test]
@@ -174,12 +163,7 @@ fn a_planted_bug_is_named_by_the_call_that_shows_it() {
 
 /// The number of elements that were sent in what is shown.
 fn sent(shown: &Shown) -> usize {
-    shown.0.steps.iter().flat_map(|step| step.tensors.values()).map(Tensor::len).sum()
-}
-
-/// The number of elements of a call.
-fn sent_in(request: &Request) -> usize {
-    request.call.tensors.values().map(Tensor::len).sum()
+    shown.0.steps.iter().map(|step| elements(&step.tensors)).sum()
 }
 
 #[test]
@@ -192,7 +176,11 @@ fn what_is_shown_is_the_smallest_trial_that_is_as_bad() {
     // Where the smallest trial does not tell the bug, another one does, and is shown.
     let (smallest, mut bug) = (all[ROUNDS - 1], Builtin::new("eps_doubled").expect("a builtin"));
     let change = move |request: &Request, _| {
-        if sent_in(request) <= smallest { Ok(Answer::Unsupported("too small".into())) } else { bug.answer(request) }
+        if elements(&request.call.tensors) <= smallest {
+            Ok(Answer::Unsupported("too small".into()))
+        } else {
+            bug.answer(request)
+        }
     };
     let found = check(&mut pool("layer_norm", change), 0, ROUNDS, &|other, _| other == name);
     let (verdict, shown) = &found[0];
@@ -207,7 +195,11 @@ fn what_is_shown_is_the_smallest_trial_that_is_as_bad() {
     let smallest = sent(&shown);
     assert_eq!(kept.outcome, Outcome::Pass);
     let change = move |request: &Request, _| {
-        if sent_in(request) <= smallest { Ok(Answer::Unsupported("too small".into())) } else { bug.answer(request) }
+        if elements(&request.call.tensors) <= smallest {
+            Ok(Answer::Unsupported("too small".into()))
+        } else {
+            bug.answer(request)
+        }
     };
     let (verdict, shown) = check(&mut pool("layer_norm", change), 0, ROUNDS, &|other, _| other == name).remove(0);
     assert!(verdict.nearest_bug.is_none() && verdict.message.contains("too small"), "{}", verdict.message);
