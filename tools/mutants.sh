@@ -40,8 +40,9 @@ fi
 command -v cargo-mutants >/dev/null || cargo install cargo-mutants --locked
 output=target/mutants-$name
 rm -rf "$output" && mkdir -p "$output"/{units,slow,all}
+at_a_time=(--jobs "${JOBS:-1}")
 mutants() {
-  cargo mutants --colors never --jobs "${JOBS:-1}" "${scope[@]}" "$@"
+  cargo mutants --colors never "${at_a_time[@]}" "${scope[@]}" "$@"
 }
 # The arithmetic needs nothing else of the crate, but that its tests draw values; and few of its dependencies.
 arithmetic_alone() {
@@ -106,8 +107,8 @@ if [[ $part == arithmetic ]]; then
   stage units "${alone[@]}" --cargo-test-arg=-- "${slow[@]/#/--cargo-test-arg=--skip=}"
   [[ ${#chosen[@]} -eq 0 ]] || stage slow "${alone[@]}"
 elif [[ $part == property ]]; then
-  # In place, so that the rest is built once; for two cores run two shards.
-  JOBS=1
+  # In place, so that the rest is built once, and so one at a time; for two cores run two shards.
+  at_a_time=()
   property_alone "$output/alone"
   alone=(--dir "$output/alone" --in-place --minimum-test-timeout 20 -C=--lib)
   stage units "${alone[@]}"
